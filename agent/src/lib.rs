@@ -1,0 +1,2 @@
+//! The agent: everything of sockmeter that runs in user space. The kernel programs are in `../../ebpf`.
+#![forbid(unsafe_code)]

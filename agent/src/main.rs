@@ -1,0 +1,3 @@
+//! The `sockmeter` binary.
+#![forbid(unsafe_code)]
+fn main() {}
