@@ -1,0 +1,229 @@
+//! Where fields lie in the running kernel's structures, from its own type description. Layout of that description:
+//! `Documentation/bpf/btf.rst`. (The one crate that offers this is LGPL, which a static binary cannot take.)
+
+use std::path::Path;
+
+use sockmeter_ebpf::layout::field;
+
+/// Where the kernel shows its types.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+
+/// What can be wrong with a kernel's types.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file cannot be read.
+    #[error("cannot read the kernel's types at {path}: {source}\nhint: sockmeter needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not BTF, or cut off.
+    #[error("the kernel's types are damaged: {0}")]
+    Damaged(&'static str),
+    /// A structure has no such field.
+    #[error("this kernel has no field {structure}.{path}, which sockmeter reads")]
+    Missing {
+        /// Structure.
+        structure: &'static str,
+        /// Path of the field.
+        path: &'static str,
+    },
+}
+
+/// Byte offsets of all fields of `layout::field`, in that order.
+pub type Offsets = [u32; field::COUNT];
+
+/// Reads the offsets that the kernel programs need.
+///
+/// # Errors
+/// When the kernel shows no types, or not these fields.
+pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
+    let types = Types::parse(&bytes)?;
+    let mut offsets = [0; field::COUNT];
+    for (slot, (structure, path)) in offsets.iter_mut().zip(field::NAMES) {
+        *slot = types.offset(structure, path).ok_or(BtfError::Missing { structure, path })?;
+    }
+    Ok(offsets)
+}
+
+struct Types<'a> {
+    /// Start of each type's record; index 0 is `void`.
+    records: Vec<&'a [u8]>,
+    strings: &'a [u8],
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn index(value: u32) -> Option<usize> {
+    usize::try_from(value).ok()
+}
+
+struct Member {
+    name: u32,
+    kind: u32,
+    /// In bits.
+    offset: u32,
+}
+
+impl<'a> Types<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        Self::read(bytes).ok_or(BtfError::Damaged("its header or a record is cut off"))
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        if u16::from_le_bytes(*bytes.first_chunk()?) != MAGIC {
+            return None;
+        }
+        let body = bytes.get(index(u32_at(bytes, 4)?)?..)?;
+        let section = |at: usize| -> Option<&'a [u8]> {
+            let start = index(u32_at(bytes, at)?)?;
+            body.get(start..start.checked_add(index(u32_at(bytes, at + 4)?)?)?)
+        };
+        let (mut rest, strings) = (section(8)?, section(16)?);
+        let mut records: Vec<&[u8]> = vec![&[]];
+        while !rest.is_empty() {
+            let info = u32_at(rest, 4)?;
+            let count = index(info & 0xffff)?;
+            let extra = match (info >> 24) & 0x1f {
+                1 | 14 | 17 => 4,
+                KIND_ARRAY => 12,
+                KIND_STRUCT | KIND_UNION | 15 | 19 => 12 * count,
+                6 | 13 => 8 * count,
+                _ => 0,
+            };
+            let (record, behind) = rest.split_at_checked(12 + extra)?;
+            records.push(record);
+            rest = behind;
+        }
+        Some(Self { records, strings })
+    }
+
+    fn name(&self, at: u32) -> Option<&'a [u8]> {
+        let from = self.strings.get(index(at)?..)?;
+        from.split(|byte| *byte == 0).next()
+    }
+
+    fn kind(&self, id: u32) -> Option<u32> {
+        if id == 0 {
+            return Some(0);
+        }
+        Some((u32_at(self.records.get(index(id)?)?, 4)? >> 24) & 0x1f)
+    }
+
+    /// The type behind names and qualifiers (typedef, volatile, const, restrict, type tag).
+    fn plain(&self, mut id: u32) -> Option<u32> {
+        while matches!(self.kind(id)?, 8..=11 | 18) {
+            id = u32_at(self.records.get(index(id)?)?, 8)?;
+        }
+        Some(id)
+    }
+
+    fn members(&self, id: u32) -> Option<Vec<Member>> {
+        let id = self.plain(id)?;
+        let record = *self.records.get(index(id)?)?;
+        let info = u32_at(record, 4)?;
+        if !matches!((info >> 24) & 0x1f, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        let bitfields = info >> 31 == 1;
+        (0..index(info & 0xffff)?)
+            .map(|i| {
+                let at = 12 + 12 * i;
+                let offset = u32_at(record, at + 8)?;
+                let offset = if bitfields { offset & 0x00ff_ffff } else { offset };
+                Some(Member { name: u32_at(record, at)?, kind: u32_at(record, at + 4)?, offset })
+            })
+            .collect()
+    }
+
+    /// Offset in bits and type of a member, looked for in anonymous members too.
+    fn member(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
+        let members = self.members(id)?;
+        for member in &members {
+            if self.name(member.name)? == name {
+                return Some((member.offset, member.kind));
+            }
+        }
+        members.iter().filter(|member| self.name(member.name) == Some(b"")).find_map(|member| {
+            let (offset, kind) = self.member(member.kind, name)?;
+            Some((offset + member.offset, kind))
+        })
+    }
+
+    /// Offset in bytes of a dotted path in a structure.
+    fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        let count = u32::try_from(self.records.len()).ok()?;
+        let is_it = |id: &u32| {
+            self.kind(*id) == Some(KIND_STRUCT)
+                && self.records.get(index(*id).unwrap_or(0)).and_then(|record| u32_at(record, 0)).and_then(|at| self.name(at))
+                    == Some(structure.as_bytes())
+        };
+        (1..count).filter(is_it).find_map(|start| {
+            let mut id = start;
+            let mut bits = 0;
+            for name in path.split('.') {
+                let (offset, kind) = self.member(id, name.as_bytes())?;
+                bits += offset;
+                id = kind;
+            }
+            Some(bits / 8)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// `struct outer { int a; struct { int b; struct inner c; }; }; struct inner { int d; int e; }`
+    fn example() -> Vec<u8> {
+        let strings = b"\0int\0outer\0a\0b\0c\0inner\0d\0e\0";
+        let at = |name: &str| {
+            let needle = [b"\0", name.as_bytes(), b"\0"].concat();
+            u32::try_from(strings.windows(needle.len()).position(|w| w == needle).unwrap() + 1).unwrap()
+        };
+        let mut types: Vec<u32> = vec![at("int"), 1 << 24, 4, 32];
+        types.extend([at("outer"), (4 << 24) | 2, 16, at("a"), 1, 0, 0, 3, 32]);
+        types.extend([0, (4 << 24) | 2, 12, at("b"), 1, 0, at("c"), 4, 32]);
+        types.extend([at("inner"), (4 << 24) | 2, 8, at("d"), 1, 0, at("e"), 1, 32]);
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        let mut file = vec![0x9f, 0xeb, 1, 0];
+        file.extend(24u32.to_le_bytes());
+        file.extend([0u32.to_le_bytes(), len(&types), len(&types), len(strings)].concat());
+        file.extend(types);
+        file.extend(strings);
+        file
+    }
+
+    #[test]
+    fn finds_fields_through_anonymous_members_and_paths() {
+        let file = example();
+        let types = Types::parse(&file).unwrap();
+        assert_eq!(types.offset("outer", "a"), Some(0));
+        assert_eq!(types.offset("outer", "b"), Some(4));
+        assert_eq!(types.offset("outer", "c.e"), Some(12));
+        assert_eq!(types.offset("outer", "missing"), None);
+        assert_eq!(types.offset("missing", "a"), None);
+    }
+
+    #[test]
+    fn damage_is_an_error_at_every_length() {
+        let file = example();
+        for len in 0..file.len() {
+            assert!(matches!(Types::parse(&file[..len]), Err(BtfError::Damaged(_))), "{len} bytes");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The state of one observed connection, kept in its socket's storage. How packets move it is `walk`, how it turns into
+//! postings `settle`.
+//!
+//! Two writers: the receive hook runs without the socket's lock and owns `inbound`, the request half of the entries and
+//! `pushed`; whoever holds the socket's lock (the send hook, the snapshot pass, the close) owns everything else.
+
+use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
+use crate::http::side::{NEVER, Side};
+use crate::posting::Posting;
+
+/// Requests without an answer that are kept in the connection itself; more of them (pipelining) go to a map.
+pub const INLINE: u32 = 2;
+
+/// A request that was read and waits for its answer, and the answer as far as it is known.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Position of the request's first byte.
+    pub start: u64,
+    /// Position behind its head.
+    pub head_end: u64,
+    /// Position behind the request; `NEVER` while a chunked body goes on.
+    pub end: u64,
+    /// Position behind the answer; valid once `Conn::answered` passed this entry.
+    pub answer_end: u64,
+    /// Number of the request on its connection, from 1; 0 in a free entry.
+    pub number: u32,
+    /// `METHOD_...` of `http::head`.
+    pub method: u8,
+    /// Spelled-out padding.
+    pub pad: [u8; 3],
+    /// What will be posted ...
+    pub posting: Posting,
+    /// ... and, right behind it, the beginning of the request.
+    pub head: [u8; REQUEST_HEAD],
+}
+
+/// An answer that was read before its request was published.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Early {
+    /// Position behind it.
+    pub end: u64,
+    /// Body bytes.
+    pub body: u64,
+    /// When it ended.
+    pub ended: u64,
+    /// Status code; 0 if there is no early answer.
+    pub status: u16,
+    /// Spelled-out padding.
+    pub pad: [u8; 6],
+}
+
+/// One observed connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Conn {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Stream positions up to which bytes were posted, `[inbound, outbound]`.
+    pub booked: [u64; 2],
+    /// What was posted as open.
+    pub open: [u64; 2],
+    /// Bytes of exchanges whose posting found the ring full.
+    pub lost: [u64; 2],
+    /// Time of the first byte of the request that is being read.
+    pub began: u64,
+    /// Position behind the last complete request head.
+    pub last_head_end: u64,
+    /// Requests read.
+    pub pushed: u32,
+    /// Requests answered.
+    pub answered: u32,
+    /// Exchanges posted.
+    pub emitted: u32,
+    /// Request heads that were posted.
+    pub heads_posted: u32,
+    /// Postings made.
+    pub postings: u32,
+    /// Try-lock of the receive hook: 1 while a packet is being read.
+    pub busy: u32,
+    /// Number of the service.
+    pub service: u16,
+    /// Status of the answer that is being read, once its head is complete.
+    pub status: u16,
+    /// 1: the connection ended; nothing may touch it any more.
+    pub closed: u8,
+    /// 1 + `Reason`: answers cannot be read any more, drop what waits for one.
+    pub cut: u8,
+    /// 1: the receive hook found a beginning, the other side is to begin anew too.
+    pub resume: u8,
+    /// 1: something went out since something came in (only kept while nothing is read).
+    pub turned: u8,
+    /// What the client sends.
+    pub inbound: Side,
+    /// What the service sends.
+    pub outbound: Side,
+    /// Captured request head.
+    pub request_head: [u8; REQUEST_HEAD],
+    /// Captured status line.
+    pub status_line: [u8; STATUS_LINE],
+    /// See `Early`.
+    pub early: Early,
+    /// The first waiting requests.
+    pub entries: [Entry; INLINE as usize],
+}
+
+const _: () = assert!(size_of::<Entry>() == 40 + size_of::<Posting>() + REQUEST_HEAD);
+const _: () = assert!(size_of::<Conn>() % 8 == 0);
+
+/// What the reading and the settlement need from outside: the kernel, or a test.
+pub trait Outside {
+    /// Nanoseconds of a monotonic clock.
+    fn now(&mut self) -> u64;
+    /// Appends a posting without a head to the journal; false if it is full.
+    fn post(&mut self, posting: &Posting) -> bool;
+    /// Appends an entry's posting and the first `posting.head_len` bytes of its head; false if the journal is full.
+    fn post_entry(&mut self, entry: &Entry) -> bool;
+    /// Books a posting without detail where it cannot get lost (the journal is full and the connection ends).
+    fn spill(&mut self, posting: &Posting);
+    /// A new entry in the overflow map; null if that is full.
+    fn deep_create(&mut self, cookie: u64, number: u32) -> *mut Entry;
+    /// An entry of the overflow map; null if there is none.
+    fn deep(&mut self, cookie: u64, number: u32) -> *mut Entry;
+    /// Removes one.
+    fn deep_remove(&mut self, cookie: u64, number: u32);
+    /// Counts a loss of detail, by `crate::layout::LOSS_...`.
+    fn lost(&mut self, what: u32);
+    /// Calls `steps.step()` until it returns false, at most `times` times (no more than 8 million, the verifier's bound).
+    fn repeat<S: Steps>(times: u32, steps: &mut S);
+}
+
+/// Work in steps, so that the verifier sees one of them.
+pub trait Steps {
+    /// One step; false when the work is done.
+    fn step(&mut self) -> bool;
+}
+
+impl Conn {
+    /// All zero; `begin` or `begin_mid_stream` makes a connection of it.
+    pub const ZERO: Self = Self {
+        cookie: 0,
+        booked: [0; 2],
+        open: [0; 2],
+        lost: [0; 2],
+        began: 0,
+        last_head_end: 0,
+        pushed: 0,
+        answered: 0,
+        emitted: 0,
+        heads_posted: 0,
+        postings: 0,
+        busy: 0,
+        service: 0,
+        status: 0,
+        closed: 0,
+        cut: 0,
+        resume: 0,
+        turned: 0,
+        inbound: Side::ZERO,
+        outbound: Side::ZERO,
+        request_head: [0; REQUEST_HEAD],
+        status_line: [0; STATUS_LINE],
+        early: Early { end: 0, body: 0, ended: 0, status: 0, pad: [0; 6] },
+        entries: [Entry::ZERO; INLINE as usize],
+    };
+
+    /// Makes this the state of a connection at stream positions `at` (both 0 for a new one), whose next sequence
+    /// numbers are `seq`.
+    #[inline(always)]
+    pub fn begin(&mut self, cookie: u64, service: u16, at: [u64; 2], seq: [u32; 2]) {
+        self.cookie = cookie;
+        self.service = service;
+        self.booked = at;
+        self.inbound.open_at(at[0], seq[0]);
+        self.outbound.open_at(at[1], seq[1]);
+        self.outbound.flags = crate::http::side::ANSWERS;
+    }
+
+    /// The entry of request `number` (from 0); null if there is none.
+    #[inline(always)]
+    pub fn entry<O: Outside>(&mut self, outside: &mut O, number: u32) -> *mut Entry {
+        let entry = &mut self.entries[(number % INLINE) as usize];
+        if entry.number == number.wrapping_add(1) {
+            return entry;
+        }
+        outside.deep(self.cookie, number)
+    }
+
+    /// Whether request `number` is kept in the connection itself.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_inline(&self, number: u32) -> bool {
+        self.entries[(number % INLINE) as usize].number == number.wrapping_add(1)
+    }
+
+    /// Room for request `number`; null if there is none.
+    #[inline(always)]
+    pub fn room<O: Outside>(&mut self, outside: &mut O, number: u32) -> *mut Entry {
+        if number.wrapping_sub(self.emitted) < INLINE {
+            let entry = &mut self.entries[(number % INLINE) as usize];
+            entry.number = number.wrapping_add(1);
+            return entry;
+        }
+        let entry = outside.deep_create(self.cookie, number);
+        if !entry.is_null() {
+            // SAFETY: a map entry that was just made, for this number alone.
+            unsafe { (*entry).number = number.wrapping_add(1) };
+        }
+        entry
+    }
+}
+
+impl Entry {
+    /// A free entry.
+    pub const ZERO: Self = Self {
+        start: 0,
+        head_end: 0,
+        end: 0,
+        answer_end: 0,
+        number: 0,
+        method: 0,
+        pad: [0; 3],
+        posting: Posting::EMPTY,
+        head: [0; REQUEST_HEAD],
+    };
+}
+
+impl Side {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        want: 0,
+        seen: 0,
+        settled: 0,
+        start: 0,
+        body: 0,
+        length: 0,
+        body_start: 0,
+        fin: 0,
+        aside_from: 0,
+        aside_until: 0,
+        base: 0,
+        head_len: 0,
+        line_len: 0,
+        phase: 0,
+        flags: 0,
+        carried: 0,
+        reason: 0,
+        pad: [0; 4],
+        carry: [0; 128],
+    };
+
+    /// A direction whose next byte has position `at` and sequence number `seq`.
+    #[inline(always)]
+    pub fn open_at(&mut self, at: u64, seq: u32) {
+        self.base = seq.wrapping_sub(at as u32);
+        self.seen = at;
+        self.settled = at;
+        self.fin = NEVER;
+        self.begin(at);
+    }
+}

@@ -1,0 +1,337 @@
+//! Finding line ends, and the few header fields that decide framing, in a window of the stream: eight bytes at a time,
+//! because this runs inside the observed program's own send and receive. What a line means is in `head`.
+
+use super::side::{self, Side};
+use crate::conn::{Outside, Steps};
+
+/// Bytes of an unfinished line that are kept in front of the next window.
+pub const CARRY: u32 = 128;
+/// Bytes of the stream that are looked at in one step.
+pub const WINDOW: u32 = 512;
+/// Room for a carry and a window and, with `word`'s mask, a size that the verifier can follow.
+const SIZE: usize = 1024 + 16;
+/// More than a window of empty lines has.
+const STEPS: u32 = 1024;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const NEWLINES: u64 = 0x0a0a_0a0a_0a0a_0a0a;
+const LOWER: u64 = 0x2020_2020_2020_2020;
+
+const CONTENT_: u64 = u64::from_le_bytes(*b"content-");
+const LENGTH: u64 = u64::from_le_bytes(*b"length:\0");
+const TRANSFER: u64 = u64::from_le_bytes(*b"transfer");
+const ENCODIN: u64 = u64::from_le_bytes(*b"-encodin");
+const CHUNKED: u64 = u64::from_le_bytes(*b"\0chunked");
+const SEVEN_LOW: u64 = 0x00ff_ffff_ffff_ffff;
+const SEVEN_HIGH: u64 = 0xffff_ffff_ffff_ff00;
+const HTTP_1: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
+
+/// Scratch: `CARRY` bytes of an unfinished line, then up to `WINDOW` fresh bytes.
+#[repr(C)]
+#[derive(Debug, Clone)]
+pub struct Window {
+    bytes: [u8; SIZE],
+    /// Always 0, which the verifier cannot know: see `Window::blur`.
+    zero: u32,
+    pad: u32,
+}
+
+/// Why `scan` stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The window is used up; the state is kept in the `Side`.
+    Exhausted,
+    /// An empty line ended a head or the trailers.
+    Blank,
+    /// A chunk-size line ended.
+    ChunkSize,
+    /// The first line of a head is not HTTP/1.
+    NotHttp,
+}
+
+/// Where `scan` stopped: window indexes.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan {
+    /// Why.
+    pub stop: Stop,
+    /// Index behind the last byte that was used.
+    pub used: u32,
+    /// Index of the first byte of the line that stopped it (for `ChunkSize`).
+    pub line: u32,
+    /// Index of the line feed that ended a head's first line in this scan, else 0.
+    pub first_line_feed: u32,
+}
+
+impl Window {
+    /// An empty window (for user space; in the kernel it lies in a map).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { bytes: [0; SIZE], zero: 0, pad: 0 }
+    }
+
+    /// Makes the verifier forget what it knows of an index: else every step of a loop looks different to it, and it
+    /// follows all of them apart instead of one.
+    #[inline(always)]
+    pub fn blur(&self, index: u32) -> u32 {
+        // SAFETY: a field of ours; volatile, so that the compiler does not know its value either.
+        (index ^ unsafe { core::ptr::read_volatile(&raw const self.zero) }) & 1023
+    }
+
+    /// Where fresh bytes are loaded to: `WINDOW` bytes from here belong to the window.
+    #[inline(always)]
+    pub fn fresh(&mut self) -> *mut u8 {
+        // SAFETY: `CARRY` is far below the array's length.
+        unsafe { self.bytes.as_mut_ptr().add(CARRY as usize) }
+    }
+
+    /// The byte at `at` (modulo 1,024).
+    #[inline(always)]
+    #[must_use]
+    pub fn byte(&self, at: u32) -> u8 {
+        self.bytes[(at & 1023) as usize]
+    }
+
+    /// The eight bytes from `at` (modulo 1,024), the first one lowest.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, at: u32) -> u64 {
+        let at = (at & 1023) as usize;
+        // SAFETY: `at` is at most 1,023 and the array has 16 bytes behind that.
+        u64::from_le(unsafe { self.bytes.as_ptr().add(at).cast::<u64>().read_unaligned() })
+    }
+
+    /// Puts the carry of `side` in front of the fresh bytes.
+    #[inline(always)]
+    pub fn restore(&mut self, side: &Side) {
+        if side.carried > 0 {
+            let mut i = 0;
+            while i < CARRY as usize {
+                self.bytes[i] = side.carry[i];
+                i += 1;
+            }
+        }
+    }
+
+    /// Keeps the last `CARRY` bytes in front of `end` in `side`, of which `len` belong to an unfinished line.
+    #[inline(always)]
+    fn keep(&self, side: &mut Side, end: u32, len: u32) {
+        if len > CARRY {
+            side.flags |= side::LONG_LINE;
+            side.carried = CARRY as u8;
+        } else {
+            side.carried = len as u8;
+        }
+        if len > 0 {
+            let from = end.wrapping_sub(CARRY);
+            let mut i = 0;
+            while i < CARRY {
+                let word = self.word(from.wrapping_add(i)).to_le_bytes();
+                let mut k = 0;
+                while k < 8 {
+                    side.carry[i as usize + k] = word[k];
+                    k += 1;
+                }
+                i += 8;
+            }
+        }
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How many bytes of `word` lie in front of its first line feed; `None` if there is none.
+#[inline(always)]
+fn line_feed(word: u64) -> Option<u32> {
+    let x = word ^ NEWLINES;
+    let zero = x.wrapping_sub(ONES) & !x & HIGHS;
+    if zero == 0 {
+        return None;
+    }
+    // The bits below the lowest mark, counted in bytes: one multiplication instead of the missing "count zeros".
+    let below = zero.wrapping_sub(1) & !zero & ONES;
+    Some((below.wrapping_mul(ONES) >> 56) as u32 - 1)
+}
+
+/// Reads lines of a head, a trailer section or one chunk-size line from the window's `len` fresh bytes.
+#[inline(always)]
+pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
+    let end = CARRY + len;
+    let line = CARRY.wrapping_sub(u32::from(side.carried));
+    let mut lines = Lines { window, side, end, pos: CARRY, line, start: line, length_at: 0, first_line_feed: 0, stop: 0 };
+    O::repeat(STEPS, &mut lines);
+    let Lines { pos, line, start, length_at, first_line_feed, stop, .. } = lines;
+    let length_at = window.blur(length_at);
+    if length_at != 0 && side.phase != side::TRAILER {
+        side.length = decimal(window, length_at);
+        side.flags |= side::LENGTH;
+    }
+    let stop = match stop {
+        BLANK => Stop::Blank,
+        CHUNK => Stop::ChunkSize,
+        NOT_HTTP => Stop::NotHttp,
+        _ => {
+            let pos = window.blur(pos);
+            let reached = if pos < end { pos } else { end };
+            window.keep(side, reached, reached.wrapping_sub(window.blur(line)));
+            return Scan { stop: Stop::Exhausted, used: reached, line, first_line_feed };
+        }
+    };
+    side.carried = 0;
+    Scan { stop, used: window.blur(line), line: start, first_line_feed }
+}
+
+const BLANK: u32 = 1;
+const CHUNK: u32 = 2;
+const NOT_HTTP: u32 = 3;
+
+/// The lines of a window, one a step (or 32 bytes without a line end).
+struct Lines<'a> {
+    window: &'a Window,
+    side: &'a mut Side,
+    /// Behind the last fresh byte.
+    end: u32,
+    /// Where to look for the next line end.
+    pos: u32,
+    /// Where the unfinished line begins.
+    line: u32,
+    /// Where the last finished line begins.
+    start: u32,
+    /// Where the value of a `Content-Length` begins; 0: none seen.
+    length_at: u32,
+    first_line_feed: u32,
+    /// 0: not yet.
+    stop: u32,
+}
+
+impl Lines<'_> {
+    /// A header field: remembers what decides about the body.
+    #[inline(always)]
+    fn field(&mut self, start: u32, feed: u32, name: u64) {
+        let name = name | LOWER;
+        if name == CONTENT_ {
+            if (self.window.word(start + 8) | LOWER) & SEVEN_LOW == LENGTH | (LOWER & SEVEN_LOW) {
+                self.length_at = start + 15;
+            }
+        } else if name == TRANSFER && (self.window.word(start + 8) | LOWER) == (ENCODIN | LOWER) {
+            let tail = self.window.word(self.line_end(feed).wrapping_sub(8));
+            // RFC 9112 6.1: the final coding decides.
+            if (tail | LOWER) & SEVEN_HIGH == CHUNKED | (LOWER & SEVEN_HIGH) && self.side.phase != side::TRAILER {
+                self.side.flags |= side::CHUNKED;
+            }
+        }
+    }
+
+    /// Where the line's content ends: in front of a carriage return, if there is one.
+    #[inline(always)]
+    fn line_end(&self, feed: u32) -> u32 {
+        let cr = self.window.byte(feed.wrapping_sub(1)) == 0x0d;
+        feed.wrapping_sub(u32::from(cr))
+    }
+}
+
+impl Steps for Lines<'_> {
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let mut pos = self.window.blur(self.pos);
+        if pos >= self.end {
+            return false;
+        }
+        let mut words = 0;
+        let feed = loop {
+            if let Some(before) = line_feed(self.window.word(pos)) {
+                break self.window.blur(pos + before);
+            }
+            pos += 8;
+            words += 1;
+            if words == 4 {
+                self.pos = pos;
+                return true;
+            }
+        };
+        if feed >= self.end {
+            self.pos = self.end;
+            return false;
+        }
+        let start = self.window.blur(self.line);
+        self.start = start;
+        self.line = feed + 1;
+        self.pos = feed + 1;
+        let phase = self.side.phase;
+        if phase == side::CHUNK_SIZE {
+            self.stop = CHUNK;
+            return false;
+        }
+        let name = self.window.word(start);
+        let long = self.side.flags & side::LONG_LINE != 0;
+        self.side.flags &= !side::LONG_LINE;
+        let blank = !long && (feed == start || (feed == start + 1 && name & 0xff == 0x0d));
+        if phase == side::START {
+            if blank {
+                // RFC 9112 2.2: an empty line in front of a request line is to be ignored.
+                return true;
+            }
+            let version = self.window.word(self.line_end(feed).wrapping_sub(8));
+            if self.side.flags & side::ANSWERS == 0 && version & SEVEN_LOW != HTTP_1 {
+                self.stop = NOT_HTTP;
+                return false;
+            }
+            self.first_line_feed = feed;
+            self.side.phase = side::FIELDS;
+        } else if blank {
+            self.stop = BLANK;
+            return false;
+        } else if !long {
+            self.field(start, feed, name);
+        }
+        true
+    }
+}
+
+/// The decimal number at `at`, white space in front ignored; what is no digit ends it (RFC 9110 8.6).
+#[inline(always)]
+fn decimal(window: &Window, at: u32) -> u64 {
+    let mut value: u64 = 0;
+    let mut i = 0;
+    let mut digits = false;
+    while i < 28 {
+        let byte = window.byte(at + i);
+        i += 1;
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 {
+            digits = true;
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        } else if digits || (byte != b' ' && byte != b'\t') {
+            break;
+        }
+    }
+    value
+}
+
+/// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit.
+#[inline(always)]
+#[must_use]
+pub fn chunk_size(window: &Window, at: u32) -> Option<u64> {
+    let mut value: u64 = 0;
+    let mut i = 0;
+    let mut digits = 0;
+    while i < 20 {
+        let byte = window.byte(at + i);
+        i += 1;
+        let low = byte | 0x20;
+        let digit = if byte.wrapping_sub(b'0') < 10 {
+            byte - b'0'
+        } else if low.wrapping_sub(b'a') < 6 {
+            low - b'a' + 10
+        } else {
+            break;
+        };
+        digits += 1;
+        value = (value << 4) | u64::from(digit);
+    }
+    if digits == 0 { None } else { Some(value) }
+}

@@ -1,0 +1,41 @@
+//! Atomic operations of the instruction set. `core::sync::atomic` has none for this target, though the kernel does.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
+
+const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
+
+/// Adds to a counter that other CPUs add to.
+#[inline(always)]
+pub(super) fn add(counter: *mut u64, value: u64) {
+    // SAFETY: callers pass fields of map values, which the verifier checks.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value) };
+}
+
+/// Takes a lock word; false if somebody has it.
+#[inline(always)]
+pub(super) fn take(word: *mut u32) -> bool {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xchg::<u32, ORDER>(word, 1) == 0 }
+}
+
+/// Gives a lock word back.
+#[inline(always)]
+pub(super) fn give(word: *mut u32) {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xchg::<u32, ORDER>(word, 0) };
+}
+
+/// `*mark = max(*mark, value)`, while other CPUs do the same.
+#[inline(always)]
+pub(super) fn raise(mark: *mut u64, value: u64) {
+    let mut tries = 0;
+    while tries < 4 {
+        // SAFETY: as in `add`.
+        let old = unsafe { mark.read_volatile() };
+        // SAFETY: as in `add`.
+        if old >= value || unsafe { atomic_cxchg::<u64, ORDER, ORDER>(mark, old, value) }.1 {
+            return;
+        }
+        tries += 1;
+    }
+}

@@ -1,0 +1,90 @@
+//! A TCP connection begins: its baseline, and if its local port is an observed service's, the state to read it with.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::sock_ops;
+use aya_ebpf::programs::SockOpsContext;
+use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::layout::LOSS_STORAGE;
+use sockmeter_ebpf::posting::Reason;
+use sockmeter_ebpf::socket::{self, ROLE_CLIENT, ROLE_SERVER, Socket};
+
+use super::globals::only_netns;
+use super::maps::{CONN, SERVICE_PORTS, SOCKET};
+use super::outside::Kernel;
+use super::tcp::{ESTABLISHED, Tcp};
+use super::totals;
+
+/// `BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB`.
+const CONNECTED: u32 = 4;
+/// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`.
+const ACCEPTED: u32 = 5;
+
+#[sock_ops]
+pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
+    let op = ctx.op();
+    if op != CONNECTED && op != ACCEPTED {
+        return 1;
+    }
+    // SAFETY: a field of the program's context.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return 1;
+    }
+    let Some(tcp) = Tcp::of(sk.cast()) else {
+        return 1;
+    };
+    if only_netns() != 0 && tcp.netns() != only_netns() {
+        return 1;
+    }
+    let Some(socket) = SOCKET.of(sk.cast(), true) else {
+        Kernel.lost(LOSS_STORAGE);
+        return 1;
+    };
+    let accepted = op == ACCEPTED;
+    baseline(socket, tcp, if accepted { ROLE_SERVER } else { ROLE_CLIENT }, ESTABLISHED);
+    totals::count(socket, totals::OPENED);
+    if accepted {
+        if let Some(service) = service_of(socket.port) {
+            if let Some(conn) = CONN.of(sk.cast(), true) {
+                // SAFETY: the program's own context.
+                let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+                conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
+            } else {
+                Kernel.lost(LOSS_STORAGE);
+            }
+        }
+    }
+    1
+}
+
+/// The number of the service that a local port belongs to.
+#[inline(always)]
+pub(super) fn service_of(port: u16) -> Option<u16> {
+    // SAFETY: entries are replaced by user space only, and the value is copied at once.
+    unsafe { SERVICE_PORTS.get(u32::from(port)) }.map(|service| *service as u16)
+}
+
+/// From here on the socket's bytes are booked.
+#[inline(always)]
+pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, state: u8) {
+    socket.received = tcp.received();
+    socket.sent = tcp.sent(state);
+    socket.retransmitted = tcp.retransmitted();
+    socket.role = role;
+    socket.port = if role == ROLE_SERVER { tcp.local_port() } else { tcp.remote_port() };
+    socket.protocol = socket::TCP;
+    socket.closed = 0;
+}
+
+/// A connection that is older than its observation: nothing of it can be read until both directions were quiet.
+#[inline(always)]
+pub(super) fn observe_mid_stream(tcp: Tcp, cookie: u64, service: u16, at: [u64; 2]) {
+    let Some(conn) = CONN.of(tcp.sk(), true) else {
+        Kernel.lost(LOSS_STORAGE);
+        return;
+    };
+    conn.begin(cookie, service, at, tcp.next());
+    conn.inbound.set_aside(at[0], Reason::MidStream as u8);
+    conn.outbound.set_aside(at[1], Reason::MidStream as u8);
+}

@@ -1,0 +1,42 @@
+//! A TCP connection ends: its last bytes are booked. Runs for connections older than the agent too.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use sockmeter_ebpf::settle;
+
+use super::maps::{CONN, OWNER, SOCKET};
+use super::outside::Kernel;
+use super::tcp::{CLOSE, Tcp};
+use super::totals;
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
+/// `inet_sk_state_store`).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
+    let new: i32 = ctx.arg(2);
+    if new != i32::from(CLOSE) {
+        return 0;
+    }
+    let old: i32 = ctx.arg(1);
+    let sk: *mut core::ffi::c_void = ctx.arg(0);
+    let Some(tcp) = Tcp::of(sk) else {
+        return 0;
+    };
+    let Some(socket) = SOCKET.of(tcp.sk(), false) else {
+        return 0;
+    };
+    if socket.closed != 0 {
+        return 0;
+    }
+    socket.closed = 1;
+    let received = tcp.received();
+    let sent = tcp.sent(old as u8);
+    let owner = OWNER.of(tcp.sk(), false);
+    totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
+    totals::count(socket, totals::CLOSED);
+    totals::round_trip(socket, tcp.round_trip());
+    if let Some(conn) = CONN.of(tcp.sk(), false) {
+        settle::close(conn, &mut Kernel, [received, sent]);
+    }
+    0
+}

@@ -1,0 +1,134 @@
+//! All maps. Beside each its capacity, what it costs, and what happens when it is full.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::macros::btf_map;
+use sockmeter_ebpf::conn::{Conn, Entry};
+use sockmeter_ebpf::http::scan::Window;
+use sockmeter_ebpf::interface::{self, Interface};
+use sockmeter_ebpf::layout::{DeepKey, ListenerKey, LOSSES, SERVICES, Spill};
+use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+/// Sockets that are accepted inherit the listener's value (`include/uapi/linux/bpf.h`, `BPF_F_CLONE`).
+const CLONED: usize = NO_PREALLOC | (1 << 9);
+
+/// Socket storage: lives and dies with its socket. No capacity; when the kernel has no memory (or the socket's
+/// `optmem_max` is used up) the socket is not observed, which is counted.
+#[repr(C)]
+pub(super) struct Storage<T, const FLAGS: usize> {
+    r#type: *const [i32; 24],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; FLAGS],
+}
+
+// SAFETY: a definition for the loader, never dereferenced.
+unsafe impl<T, const FLAGS: usize> Sync for Storage<T, FLAGS> {}
+
+impl<T, const FLAGS: usize> Storage<T, FLAGS> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+
+    /// The value of socket `sk` (any of the kernel's socket pointers); `create`: made, all zero, if there is none.
+    #[inline(always)]
+    pub(super) fn of(&self, sk: *mut c_void, create: bool) -> Option<&'static mut T> {
+        // SAFETY: the verifier checks that `sk` is a socket; values live as long as the program runs (RCU).
+        unsafe {
+            let map = core::ptr::from_ref(self).cast_mut().cast();
+            bpf_sk_storage_get(map, sk, core::ptr::null_mut(), u64::from(create)).cast::<T>().as_mut()
+        }
+    }
+}
+
+/// Every TCP and UDP socket in scope: 48 bytes and the kernel's overhead (about 100) each.
+#[btf_map]
+pub(super) static SOCKET: Storage<Socket, NO_PREALLOC> = Storage::new();
+
+/// Who made the socket.
+#[btf_map]
+pub(super) static OWNER: Storage<Owner, CLONED> = Storage::new();
+
+/// Observed connections only: 2 KiB each.
+#[btf_map]
+pub(super) static CONN: Storage<Conn, NO_PREALLOC> = Storage::new();
+
+/// The journal: 16 MiB, that is 65,536 exchanges with request lines of up to 100 bytes. Full: detail is lost and counted,
+/// the bytes wait in the socket and go to `lost`.
+#[btf_map]
+pub(super) static JOURNAL: RingBuf<[u8; 0], { 16 * 1024 * 1024 }> = RingBuf::new();
+
+/// Pipelined requests beyond those kept in the connection: allocated when used, 440 bytes each, 7 MiB at most. Full: the
+/// connection's detail is given up, its bytes go to `lost`.
+#[btf_map]
+pub(super) static DEEP: HashMap<DeepKey, Entry, 16384, NO_PREALLOC> = HashMap::new();
+
+/// A blank entry to copy from: it would not fit on the stack.
+#[btf_map]
+pub(super) static BLANK: Array<Entry, 1> = Array::new();
+
+/// Ports of the observed services, to the number of the service. Small, written by user space only.
+#[btf_map]
+pub(super) static SERVICE_PORTS: HashMap<u32, u32, 4096> = HashMap::new();
+
+/// What could not be posted when its connection ended, by service.
+#[btf_map]
+pub(super) static SPILLS: Array<Spill, { SERVICES as usize }> = Array::new();
+
+/// Losses of detail, by kind.
+#[btf_map]
+pub(super) static LOST: PerCpuArray<u64, { LOSSES as usize }> = PerCpuArray::new();
+
+/// Bytes by protocol, role, port and process: 8,192 keys, allocated when used, about 120 bytes each. Full: the bytes go
+/// to the overflow key, which user space makes beforehand.
+#[btf_map]
+pub(super) static TOTALS: HashMap<TotalsKey, Totals, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Round-trip times by role and port: 1,024 keys. Full: the overflow key.
+#[btf_map]
+pub(super) static ROUND_TRIPS: HashMap<RoundTripKey, RoundTrips, 1024, NO_PREALLOC> = HashMap::new();
+
+/// Sockets begun and ended: `[opened, closed]` by protocol (TCP, UDP) and role, see `totals`.
+#[btf_map]
+pub(super) static SOCKETS: PerCpuArray<[u64; 2], 8> = PerCpuArray::new();
+
+/// Ports that somebody listens on, as the snapshot pass saw them: tells the role of sockets older than the agent.
+#[btf_map]
+pub(super) static LISTENERS: HashMap<ListenerKey, u32, 16384, NO_PREALLOC> = HashMap::new();
+
+/// Interfaces with an index below 1,024: 96 KiB a CPU.
+#[btf_map]
+pub(super) static INTERFACES: PerCpuArray<Interface, { interface::DIRECT as usize }> = PerCpuArray::new();
+
+/// The others; user space makes the entries. Without one the packet is not counted, which `sockmeter_program_attached`
+/// would not tell: so user space attaches only after it made the entry.
+#[btf_map]
+pub(super) static FAR_INTERFACES: PerCpuHashMap<u32, Interface, 4096, NO_PREALLOC> = PerCpuHashMap::new();
+
+/// A window to read in. Four a CPU: the send hook may be interrupted by the receive hook, and be preempted.
+#[repr(C)]
+pub(super) struct Desk {
+    /// 1: in use.
+    pub(super) taken: u32,
+    pad: u32,
+    /// The window.
+    pub(super) window: Window,
+}
+
+/// Desks per CPU.
+pub(super) const DESKS: u32 = 4;
+
+/// About 1 KiB each. All in use: the packet is not read, counted as a loss.
+#[btf_map]
+pub(super) static WINDOWS: PerCpuArray<Desk, { DESKS as usize }> = PerCpuArray::new();

@@ -1,0 +1,15 @@
+//! The programs, a file each, and what they need of the kernel.
+
+mod atomic;
+mod begin;
+mod end;
+mod globals;
+mod interface;
+mod maps;
+mod outside;
+mod owner;
+mod packet;
+mod snapshot;
+mod tcp;
+mod totals;
+mod udp;

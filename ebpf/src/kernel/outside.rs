@@ -1,0 +1,126 @@
+//! What the reading and the settlement need of the kernel: clock, journal, overflow map, loops.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_loop, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
+    bpf_ringbuf_query,
+};
+use sockmeter_ebpf::conn::{Entry, Outside, Steps};
+use sockmeter_ebpf::http::head::REQUEST_HEAD;
+use sockmeter_ebpf::layout::DeepKey;
+use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
+
+use super::atomic::add;
+use super::globals::journal_wake;
+use super::maps::{BLANK, DEEP, JOURNAL, LOST, SPILLS};
+
+/// The kernel.
+pub(super) struct Kernel;
+
+#[inline(always)]
+fn address<T>(map: &T) -> *mut c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}
+
+#[inline(always)]
+fn output(from: *const c_void, len: u64) -> bool {
+    // SAFETY: `from` has `len` bytes, which the verifier checks.
+    unsafe {
+        let waiting = bpf_ringbuf_query(address(&JOURNAL), u64::from(BPF_RB_AVAIL_DATA));
+        // The reader comes by at every scrape anyway: waking it costs more than all the rest, so only when it is late.
+        let flags = if waiting >= journal_wake() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        bpf_ringbuf_output(address(&JOURNAL), from.cast_mut(), len, u64::from(flags)) == 0
+    }
+}
+
+unsafe extern "C" fn one<S: Steps>(_: u32, steps: *mut S) -> i64 {
+    // SAFETY: `bpf_loop` hands over the context that it was given.
+    if unsafe { &mut *steps }.step() { 0 } else { 1 }
+}
+
+impl Outside for Kernel {
+    #[inline(always)]
+    fn now(&mut self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn post(&mut self, posting: &Posting) -> bool {
+        output(core::ptr::from_ref(posting).cast(), posting::SIZE as u64)
+    }
+
+    #[inline(always)]
+    fn post_entry(&mut self, entry: &Entry) -> bool {
+        let mut len = u64::from(entry.posting.head_len);
+        if len > REQUEST_HEAD as u64 {
+            len = REQUEST_HEAD as u64;
+        }
+        output(core::ptr::from_ref(&entry.posting).cast(), posting::SIZE as u64 + len)
+    }
+
+    #[inline(always)]
+    fn spill(&mut self, posting: &Posting) {
+        let Some(spill) = SPILLS.get_ptr_mut(u32::from(posting.service)) else {
+            return;
+        };
+        // SAFETY: an element of an array map.
+        unsafe {
+            add(&raw mut (*spill).stream[INBOUND], posting.stream[INBOUND]);
+            add(&raw mut (*spill).stream[OUTBOUND], posting.stream[OUTBOUND]);
+            add(&raw mut (*spill).lost[INBOUND], posting.lost[INBOUND] + posting.unattributed[INBOUND]);
+            add(&raw mut (*spill).lost[OUTBOUND], posting.lost[OUTBOUND] + posting.unattributed[OUTBOUND]);
+            add((&raw mut (*spill).open[INBOUND]).cast(), posting.open[INBOUND].cast_unsigned());
+            add((&raw mut (*spill).open[OUTBOUND]).cast(), posting.open[OUTBOUND].cast_unsigned());
+            add(&raw mut (*spill).requests, u64::from(posting.requests));
+        }
+    }
+
+    #[inline(always)]
+    fn deep_create(&mut self, cookie: u64, number: u32) -> *mut Entry {
+        let key = DeepKey { cookie, number: u64::from(number) };
+        let zero = 0u32;
+        // SAFETY: map addresses of ours, key and value of the maps' types.
+        unsafe {
+            let blank = bpf_map_lookup_elem(address(&BLANK), (&raw const zero).cast_mut().cast());
+            if blank.is_null() {
+                return core::ptr::null_mut();
+            }
+            let key = (&raw const key).cast_mut().cast();
+            if bpf_map_update_elem(address(&DEEP), key, blank, 0) != 0 {
+                return core::ptr::null_mut();
+            }
+            bpf_map_lookup_elem(address(&DEEP), key).cast()
+        }
+    }
+
+    #[inline(always)]
+    fn deep(&mut self, cookie: u64, number: u32) -> *mut Entry {
+        let key = DeepKey { cookie, number: u64::from(number) };
+        // SAFETY: as in `deep_create`.
+        unsafe { bpf_map_lookup_elem(address(&DEEP), (&raw const key).cast_mut().cast()).cast() }
+    }
+
+    #[inline(always)]
+    fn deep_remove(&mut self, cookie: u64, number: u32) {
+        let key = DeepKey { cookie, number: u64::from(number) };
+        // SAFETY: as in `deep_create`.
+        unsafe { bpf_map_delete_elem(address(&DEEP), (&raw const key).cast_mut().cast()) };
+    }
+
+    #[inline(always)]
+    fn lost(&mut self, what: u32) {
+        if let Some(counter) = LOST.get_ptr_mut(what) {
+            add(counter, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<S: Steps>(times: u32, steps: &mut S) {
+        let callback: unsafe extern "C" fn(u32, *mut S) -> i64 = one::<S>;
+        // SAFETY: the callback takes exactly this context.
+        unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(steps).cast(), 0) };
+    }
+}

@@ -1,0 +1,113 @@
+//! Who makes a socket, noted in the maker's own context; and the end of UDP sockets, which only this context sees.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::macros::cgroup_sock;
+use aya_ebpf::programs::SockContext;
+use sockmeter_ebpf::socket::{self, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
+
+use super::globals::{field, offset};
+use super::maps::{OWNER, SOCKET};
+use super::totals;
+
+/// `AF_INET`, `AF_INET6`.
+const FAMILIES: [u32; 2] = [2, 10];
+
+#[cgroup_sock(sock_create)]
+pub(super) fn socket_made(ctx: SockContext) -> i32 {
+    let sk = ctx.sock;
+    // SAFETY: a field of the program's context.
+    let family = unsafe { (*sk).family };
+    if family == FAMILIES[0] || family == FAMILIES[1] {
+        if let Some(owner) = OWNER.of(sk.cast(), true) {
+            note(owner);
+        }
+    }
+    1
+}
+
+/// Fills in the current process.
+#[inline(always)]
+fn note(owner: &mut Owner) {
+    // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
+    unsafe {
+        owner.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        let task = bpf_get_current_task() as *const u8;
+        let mut leader: *const u8 = core::ptr::null();
+        let at = task.wrapping_add(offset(field::GROUP_LEADER));
+        if bpf_probe_read_kernel((&raw mut leader).cast(), 8, at.cast::<c_void>()) != 0 {
+            return;
+        }
+        let name = leader.wrapping_add(offset(field::TASK_COMM));
+        if bpf_probe_read_kernel(owner.process.as_mut_ptr().cast(), COMM as u32, name.cast::<c_void>()) == 0 {
+            owner.known = 1;
+        }
+    }
+}
+
+#[cgroup_sock(post_bind4)]
+pub(super) fn socket_bound4(ctx: SockContext) -> i32 {
+    bound(ctx.sock)
+}
+
+#[cgroup_sock(post_bind6)]
+pub(super) fn socket_bound6(ctx: SockContext) -> i32 {
+    bound(ctx.sock)
+}
+
+#[inline(always)]
+fn bound(sk: *mut bpf_sock) -> i32 {
+    // SAFETY: fields of the program's context.
+    let (protocol, port) = unsafe { ((*sk).protocol, (*sk).src_port) };
+    if protocol == u32::from(socket::UDP) {
+        if let Some(socket) = SOCKET.of(sk.cast(), true) {
+            socket.protocol = socket::UDP;
+            socket.bound = 1;
+            socket.port = port as u16;
+        }
+    }
+    1
+}
+
+#[cgroup_sock(sock_release)]
+pub(super) fn socket_released(ctx: SockContext) -> i32 {
+    let sk = ctx.sock;
+    // SAFETY: a field of the program's context.
+    if unsafe { (*sk).protocol } != u32::from(socket::UDP) {
+        return 1;
+    }
+    let Some(socket) = SOCKET.of(sk.cast(), false) else {
+        return 1;
+    };
+    if socket.closed != 0 {
+        return 1;
+    }
+    // SAFETY: a field of the program's context.
+    let remote = u16::from_be(unsafe { (*sk).dst_port });
+    udp_role(socket, remote);
+    let (received, sent) = (socket.udp_received, socket.udp_sent);
+    let owner = OWNER.of(sk.cast(), false);
+    totals::book(socket, owner.as_deref(), received, sent, 0);
+    totals::count(socket, totals::OPENED);
+    totals::count(socket, totals::CLOSED);
+    socket.closed = 1;
+    1
+}
+
+/// A UDP socket is a server's if it was bound explicitly and never connected.
+#[inline(always)]
+pub(super) fn udp_role(socket: &mut Socket, remote: u16) {
+    if remote != 0 {
+        socket.role = ROLE_CLIENT;
+        socket.port = remote;
+    } else if socket.role == 0 {
+        if socket.bound != 0 {
+            socket.role = ROLE_SERVER;
+        } else {
+            socket.role = ROLE_CLIENT;
+            socket.port = 0;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! One pass over all live sockets of a network namespace: books their progress and tells user space of each. Opened for
+//! every scrape, once per namespace in scope.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::seq_file;
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::layout::{LOSS_STORAGE, ListenerKey};
+use sockmeter_ebpf::settle;
+use sockmeter_ebpf::socket::{COMM, Live, ROLE_CLIENT, ROLE_SERVER, TCP};
+
+use super::begin::{baseline, observe_mid_stream, service_of};
+use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
+use super::outside::Kernel;
+use super::tcp::{CLOSE, LISTEN, Tcp};
+use super::totals;
+
+/// `struct bpf_iter_meta` (`include/linux/bpf.h`).
+#[repr(C)]
+pub(super) struct Meta {
+    seq: *mut seq_file,
+}
+
+/// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
+#[repr(C)]
+pub(super) struct TcpPass {
+    meta: *mut Meta,
+    sk: *mut c_void,
+}
+
+/// The socket is locked meanwhile (`bpf_iter_tcp_seq_show`).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
+    // SAFETY: the program's context, whose pointers the verifier knows.
+    let (seq, sk) = unsafe { ((*(*pass).meta).seq, (*pass).sk) };
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(sk) else {
+        return 0;
+    };
+    let state = tcp.state();
+    let listener = ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) };
+    if state == LISTEN {
+        let _ = LISTENERS.insert(listener, 1, 0);
+    }
+    if state == LISTEN || state == CLOSE {
+        return 0;
+    }
+    let Some(socket) = SOCKET.of(tcp.sk(), true) else {
+        Kernel.lost(LOSS_STORAGE);
+        return 0;
+    };
+    if socket.closed != 0 {
+        return 0;
+    }
+    let received = tcp.received();
+    let sent = tcp.sent(state);
+    if socket.protocol == 0 {
+        let listens = LISTENERS.get_ptr(listener).is_some();
+        baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, state);
+        totals::count(socket, totals::OPENED);
+        if listens {
+            if let Some(service) = service_of(socket.port) {
+                observe_mid_stream(tcp, tcp.cookie(), service, [received, sent]);
+            }
+        }
+    }
+    let owner = OWNER.of(tcp.sk(), false);
+    totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
+    if let Some(conn) = CONN.of(tcp.sk(), false) {
+        settle::positions(conn, &mut Kernel, [received, sent]);
+    }
+    let (pid, process) = match owner {
+        Some(owner) => (owner.pid, owner.process),
+        None => (0, [0; COMM]),
+    };
+    let live = Live {
+        cookie: tcp.cookie(),
+        received,
+        sent,
+        round_trip: tcp.round_trip(),
+        pid,
+        local_port: tcp.local_port(),
+        remote_port: tcp.remote_port(),
+        state,
+        protocol: TCP,
+        role: socket.role,
+        pad: 0,
+        process,
+    };
+    // SAFETY: a local of exactly this size; when the buffer is full the kernel calls again for the same socket.
+    unsafe { bpf_seq_write(seq, (&raw const live).cast(), size_of::<Live>() as u32) };
+    0
+}

@@ -1,0 +1,43 @@
+//! UDP payload, counted at the socket: what it sends, and what arrives at its filter. Its end is `cgroup/sock_release`.
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::layout::LOSS_STORAGE;
+use sockmeter_ebpf::socket;
+
+use super::maps::SOCKET;
+use super::atomic::add;
+use super::outside::Kernel;
+
+/// Adds a datagram's payload to its socket.
+#[inline(always)]
+pub(super) fn datagram<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+    let mut first = [0u8; 8];
+    // SAFETY: the buffer's own size.
+    if unsafe { bpf_skb_load_bytes(skb.cast(), 0, first.as_mut_ptr().cast(), 8) } != 0 {
+        return;
+    }
+    let at = match first[0] >> 4 {
+        4 => u32::from(first[0] & 15) * 4,
+        6 if first[6] == socket::UDP => 40,
+        _ => return,
+    };
+    let Some(socket) = SOCKET.of(sk.cast(), true) else {
+        Kernel.lost(LOSS_STORAGE);
+        return;
+    };
+    socket.protocol = socket::UDP;
+    // SAFETY: a field of the program's context. RFC 768: eight bytes of header. A merged packet has one header (GRO, GSO).
+    let payload = u64::from(unsafe { (*skb).len }.saturating_sub(at + 8));
+    if OUT {
+        let mut port = [0u8; 2];
+        // SAFETY: the buffer's own size.
+        if unsafe { bpf_skb_load_bytes(skb.cast(), at + 2, port.as_mut_ptr().cast(), 2) } == 0 {
+            socket.peer_port = u16::from_be_bytes(port);
+        }
+        add(&raw mut socket.udp_sent, payload);
+    } else {
+        add(&raw mut socket.udp_received, payload);
+    }
+}

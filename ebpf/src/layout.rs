@@ -1,0 +1,127 @@
+//! Version, names and numbers of the maps. Their capacities are defaults that user space may override at load time.
+
+/// Changes with every change of a record or a map; a pinned map of another version is not taken over.
+pub const VERSION: u32 = 1;
+
+/// `Outside::lost`: the journal was full.
+pub const LOSS_JOURNAL: u32 = 0;
+/// `Outside::lost`: no room for another pipelined request.
+pub const LOSS_PIPELINE: u32 = 1;
+/// `Outside::lost`: the kernel had no memory for a socket's state.
+pub const LOSS_STORAGE: u32 = 2;
+/// `Outside::lost`: bytes that arrived out of order found no room.
+pub const LOSS_STASH: u32 = 3;
+/// `Outside::lost`: a packet could not be read (all windows of this CPU in use, or no linear header).
+pub const LOSS_PACKET: u32 = 4;
+/// `Outside::lost`: a map of totals was full, bytes went to its overflow entry.
+pub const LOSS_TOTALS: u32 = 5;
+/// Number of kinds of loss.
+pub const LOSSES: u32 = 6;
+
+/// Label values of the kinds of loss.
+pub const LOSS_NAMES: [&str; LOSSES as usize] = ["journal", "pipeline", "storage", "stash", "packet", "totals"];
+
+/// Fields of the kernel's structures that are read at offsets which user space takes from the kernel's BTF.
+pub mod field {
+    /// `struct tcp_sock`: bytes_received.
+    pub const BYTES_RECEIVED: usize = 0;
+    /// `struct tcp_sock`: bytes_acked.
+    pub const BYTES_ACKED: usize = 1;
+    /// `struct tcp_sock`: bytes_retrans.
+    pub const BYTES_RETRANS: usize = 2;
+    /// `struct tcp_sock`: snd_nxt.
+    pub const SND_NXT: usize = 3;
+    /// `struct tcp_sock`: snd_una.
+    pub const SND_UNA: usize = 4;
+    /// `struct tcp_sock`: rcv_nxt.
+    pub const RCV_NXT: usize = 5;
+    /// `struct tcp_sock`: rcv_wnd.
+    pub const RCV_WND: usize = 6;
+    /// `struct tcp_sock`: rcv_wup.
+    pub const RCV_WUP: usize = 7;
+    /// `struct tcp_sock`: write_seq.
+    pub const WRITE_SEQ: usize = 8;
+    /// `struct tcp_sock`: srtt_us.
+    pub const SRTT_US: usize = 9;
+    /// `struct sock_common`: skc_flags.
+    pub const SKC_FLAGS: usize = 10;
+    /// `struct sock_common`: skc_net.net.
+    pub const SKC_NET: usize = 11;
+    /// `struct net`: ns.inum.
+    pub const NET_INUM: usize = 12;
+    /// `struct sock_common`: skc_state.
+    pub const SKC_STATE: usize = 13;
+    /// `struct sock_common`: skc_num.
+    pub const SKC_NUM: usize = 14;
+    /// `struct sock_common`: skc_dport.
+    pub const SKC_DPORT: usize = 15;
+    /// `struct task_struct`: group_leader.
+    pub const GROUP_LEADER: usize = 16;
+    /// `struct task_struct`: comm.
+    pub const TASK_COMM: usize = 17;
+    /// `struct sock_common`: skc_cookie.
+    pub const SKC_COOKIE: usize = 18;
+    /// How many.
+    pub const COUNT: usize = 19;
+
+    /// Structure and path of each field, in the order of the indexes.
+    pub const NAMES: [(&str, &str); COUNT] = [
+        ("tcp_sock", "bytes_received"),
+        ("tcp_sock", "bytes_acked"),
+        ("tcp_sock", "bytes_retrans"),
+        ("tcp_sock", "snd_nxt"),
+        ("tcp_sock", "snd_una"),
+        ("tcp_sock", "rcv_nxt"),
+        ("tcp_sock", "rcv_wnd"),
+        ("tcp_sock", "rcv_wup"),
+        ("tcp_sock", "write_seq"),
+        ("tcp_sock", "srtt_us"),
+        ("sock_common", "skc_flags"),
+        ("sock_common", "skc_net.net"),
+        ("net", "ns.inum"),
+        ("sock_common", "skc_state"),
+        ("sock_common", "skc_num"),
+        ("sock_common", "skc_dport"),
+        ("task_struct", "group_leader"),
+        ("task_struct", "comm"),
+        ("sock_common", "skc_cookie"),
+    ];
+}
+
+/// Most services that can be observed at once; each has a slot in the spill map.
+pub const SERVICES: u32 = 64;
+
+/// Key of a request in the overflow map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeepKey {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Number of the request.
+    pub number: u64,
+}
+
+/// Key of a listening port.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerKey {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Port, host order.
+    pub port: u32,
+}
+
+/// Bytes whose posting found the journal full when their connection ended, per service: what a posting would have said.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spill {
+    /// As in `Posting`.
+    pub stream: [u64; 2],
+    /// As in `Posting`, all reasons; they are booked as lost.
+    pub lost: [u64; 2],
+    /// As in `Posting`.
+    pub open: [i64; 2],
+    /// As in `Posting`.
+    pub requests: u64,
+}
+const _: () = assert!(size_of::<Spill>() == 56);

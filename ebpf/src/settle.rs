@@ -1,0 +1,322 @@
+//! Turning what was read into postings, under the socket's lock: only here a connection's bytes get booked, each once.
+//! Reading is `walk`; the postings' meaning is in `posting`.
+//!
+//! Nothing is booked before TCP took it: an exchange is posted when the stream positions that the kernel itself counts
+//! have passed its end in both directions. The hooks run ahead of that (backlog, drops behind the hook, failed sends).
+
+use crate::conn::{Conn, Entry, Outside, Steps};
+use crate::http::side::{self, NEVER, Side};
+use crate::layout;
+use crate::posting::{self, INBOUND, OUTBOUND, Posting, Reason};
+
+/// Exchanges settled at most in one go: as many as a connection can have waiting.
+const MOST: u32 = 64 * 1024;
+
+/// How far the kernel's own counters are, FIN and SYN not counted.
+pub type Streams = [u64; 2];
+
+struct Settling<'a, O> {
+    conn: &'a mut Conn,
+    outside: &'a mut O,
+    streams: Streams,
+    closing: bool,
+}
+
+/// Posts the exchanges that are complete.
+#[inline(always)]
+pub fn exchanges<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
+    if conn.closed == 0 {
+        run(conn, outside, streams, false);
+    }
+}
+
+/// Posts the exchanges that are complete, and how far the connection is.
+#[inline(always)]
+pub fn positions<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
+    if conn.closed != 0 {
+        return;
+    }
+    run(conn, outside, streams, false);
+    let mut last = Posting::EMPTY;
+    book_aside(conn, &mut last, streams);
+    balance(conn, &mut last, streams);
+    let moved = last.stream[0] | last.stream[1] | last.unattributed[0] | last.unattributed[1];
+    if moved != 0 || last.open != [0; 2] || last.requests != 0 {
+        post(conn, outside, &mut last);
+    }
+}
+
+/// Posts everything that is left; afterwards nothing may touch the connection.
+#[inline(always)]
+pub fn close<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
+    if conn.closed != 0 {
+        return;
+    }
+    run(conn, outside, streams, true);
+    conn.closed = 1;
+    let mut last = Posting::EMPTY;
+    last.flags = posting::CLOSED;
+    book_aside(conn, &mut last, streams);
+    remainder(&mut conn.inbound, &mut last, streams, INBOUND);
+    remainder(&mut conn.outbound, &mut last, streams, OUTBOUND);
+    balance(conn, &mut last, streams);
+    if !post(conn, outside, &mut last) {
+        outside.spill(&last);
+    }
+}
+
+#[inline(always)]
+fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: bool) {
+    if conn.resume != 0 {
+        conn.resume = 0;
+        let at = conn.outbound.seen;
+        conn.outbound.aside_until = at;
+        conn.outbound.begin(at);
+    }
+    adopt_early(conn, outside);
+    let mut settling = Settling { conn, outside, streams, closing };
+    O::repeat(MOST, &mut settling);
+    if conn.cut != 0 && conn.busy == 0 {
+        drop_waiting(conn);
+    }
+}
+
+/// An answer that was complete before its request was published finds its entry.
+#[inline(always)]
+fn adopt_early<O: Outside>(conn: &mut Conn, outside: &mut O) {
+    let number = conn.answered;
+    if conn.early.status == 0 || number == conn.pushed {
+        return;
+    }
+    let early = conn.early;
+    conn.early.status = 0;
+    let entry = conn.entry(outside, number);
+    if !entry.is_null() {
+        // SAFETY: a published entry's answer half belongs to the holder of the socket's lock.
+        unsafe { (*entry).answer(early.end, early.status, early.body, early.ended) };
+    }
+    conn.answered = number.wrapping_add(1);
+}
+
+/// Answers cannot be told apart any more: what waits for one is dropped, its bytes go aside.
+#[inline(always)]
+fn drop_waiting(conn: &mut Conn) {
+    let reason = conn.cut - 1;
+    conn.cut = 0;
+    conn.emitted = conn.pushed;
+    conn.answered = conn.pushed;
+    conn.early.status = 0;
+    let settled = conn.inbound.settled;
+    if conn.inbound.phase != side::OPAQUE {
+        conn.inbound.set_aside(settled, reason);
+    } else if conn.inbound.aside_from > settled {
+        conn.inbound.aside_from = settled;
+    }
+    let settled = conn.outbound.settled;
+    if conn.outbound.phase != side::OPAQUE {
+        conn.outbound.set_aside(settled, reason);
+    } else if conn.outbound.aside_from > settled {
+        conn.outbound.aside_from = settled;
+    }
+}
+
+impl<O: Outside> Steps for Settling<'_, O> {
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let conn = &mut *self.conn;
+        let number = conn.emitted;
+        if number == conn.pushed {
+            return false;
+        }
+        let entry = conn.entry(self.outside, number);
+        if entry.is_null() {
+            // Only an overflow map emptied from outside can do that; its bytes go to `lost` with the next posting.
+            self.outside.lost(layout::LOSS_PIPELINE);
+            conn.emitted = number.wrapping_add(1);
+            return true;
+        }
+        // SAFETY: published and not yet emitted, so it is there; the receive hook writes only `end` and the body size,
+        // `end` last.
+        let entry = unsafe { &mut *entry };
+        let answered = conn.answered != number;
+        // SAFETY: a plain field that another CPU may be writing.
+        let end = unsafe { core::ptr::read_volatile(&raw const entry.end) };
+        let complete =
+            answered && end != NEVER && self.streams[INBOUND] >= end && self.streams[OUTBOUND] >= entry.answer_end;
+        if !complete {
+            if !self.closing || self.streams[INBOUND] < entry.head_end {
+                return false;
+            }
+            truncate(conn, entry, self.streams, answered);
+        }
+        conn.emitted = number.wrapping_add(1);
+        let request_end = entry.end;
+        let answer_end = entry.answer_end;
+        book_aside(conn, &mut entry.posting, self.streams);
+        exchange(&mut conn.inbound, &mut entry.posting, request_end, INBOUND);
+        exchange(&mut conn.outbound, &mut entry.posting, answer_end, OUTBOUND);
+        balance(conn, &mut entry.posting, self.streams);
+        address(conn, &mut entry.posting);
+        let posted = self.outside.post_entry(entry);
+        posted_or_carried(conn, self.outside, &entry.posting, posted);
+        if !conn.is_inline(number) {
+            self.outside.deep_remove(conn.cookie, number);
+        }
+        true
+    }
+}
+
+/// The connection ended within an exchange: it ends where the streams end.
+#[inline(always)]
+fn truncate(conn: &Conn, entry: &mut Entry, streams: Streams, answered: bool) {
+    let received = streams[INBOUND];
+    if entry.end == NEVER {
+        entry.posting.body[INBOUND] = partial_body(&conn.inbound, received);
+        entry.end = received;
+    } else if entry.end > received {
+        entry.posting.body[INBOUND] = received.saturating_sub(entry.head_end);
+        entry.end = received;
+    }
+    let sent = streams[OUTBOUND];
+    if answered {
+        if entry.answer_end > sent {
+            let over = entry.answer_end - sent;
+            entry.posting.body[OUTBOUND] = entry.posting.body[OUTBOUND].saturating_sub(over);
+            entry.answer_end = sent;
+        }
+    } else if conn.emitted == conn.answered && conn.outbound.phase != side::OPAQUE {
+        entry.posting.status = conn.status;
+        entry.posting.body[OUTBOUND] = partial_body(&conn.outbound, sent);
+        entry.answer_end = sent;
+    } else {
+        entry.answer_end = 0;
+    }
+    if entry.posting.ended == 0 || !answered {
+        entry.posting.ended = 0;
+    }
+}
+
+/// Body bytes of an unfinished message when its stream ends at `end`.
+#[inline(always)]
+fn partial_body(side: &Side, end: u64) -> u64 {
+    match side.phase {
+        side::BODY | side::UNTIL_CLOSE => end.saturating_sub(side.body_start),
+        // The last chunk was promised whole: `want` is behind its CRLF.
+        side::CHUNK_SIZE => side.body.saturating_sub(side.want.saturating_sub(2).saturating_sub(end)),
+        side::TRAILER => side.body,
+        _ => 0,
+    }
+}
+
+/// Books the bytes up to `end` as the exchange's.
+#[inline(always)]
+fn exchange(side: &mut Side, posting: &mut Posting, end: u64, direction: usize) {
+    let wire = end.saturating_sub(side.settled);
+    posting.wire[direction] = wire;
+    side.settled += wire;
+}
+
+/// Books what lies aside, as far as both the hook and TCP saw it.
+#[inline(always)]
+fn book_aside(conn: &mut Conn, posting: &mut Posting, streams: Streams) {
+    aside(&mut conn.inbound, posting, streams, INBOUND);
+    aside(&mut conn.outbound, posting, streams, OUTBOUND);
+}
+
+#[inline(always)]
+fn aside(side: &mut Side, posting: &mut Posting, streams: Streams, direction: usize) {
+    posting.unattributed[direction] = 0;
+    if side.aside_from > side.settled || side.aside_until <= side.settled {
+        return;
+    }
+    let mut until = side.aside_until;
+    if until > side.seen {
+        until = side.seen;
+    }
+    if until > streams[direction] {
+        until = streams[direction];
+    }
+    let bytes = until.saturating_sub(side.settled);
+    posting.unattributed[direction] = bytes;
+    posting.reasons[direction] = side.reason;
+    side.settled += bytes;
+}
+
+/// At the end of the connection: what is not booked yet was the beginning of a message, or was never seen.
+#[inline(always)]
+fn remainder(side: &mut Side, posting: &mut Posting, streams: Streams, direction: usize) {
+    let end = streams[direction];
+    let read = if side.want < side.seen { side.want } else { side.seen };
+    let read = if read > end { end } else { read };
+    let unfinished = read.saturating_sub(side.settled);
+    if unfinished > 0 {
+        if posting.unattributed[direction] == 0 {
+            posting.reasons[direction] = Reason::NotHttp as u8;
+            posting.unattributed[direction] = unfinished;
+        } else {
+            posting.lost[direction] += unfinished;
+        }
+        side.settled += unfinished;
+    }
+    let unseen = end.saturating_sub(side.settled);
+    posting.lost[direction] += unseen;
+    side.settled += unseen;
+}
+
+/// Fills in what makes a posting balance: the stream's progress and the change of what is open.
+#[inline(always)]
+fn balance(conn: &mut Conn, posting: &mut Posting, streams: Streams) {
+    posting.stream[INBOUND] = streams[INBOUND].saturating_sub(conn.booked[INBOUND]);
+    posting.stream[OUTBOUND] = streams[OUTBOUND].saturating_sub(conn.booked[OUTBOUND]);
+    posting.open[INBOUND] = open(&conn.inbound, streams[INBOUND]).wrapping_sub(conn.open[INBOUND]).cast_signed();
+    posting.open[OUTBOUND] = open(&conn.outbound, streams[OUTBOUND]).wrapping_sub(conn.open[OUTBOUND]).cast_signed();
+    let mut heads = conn.pushed;
+    if conn.last_head_end > streams[INBOUND] && heads != conn.heads_posted {
+        heads = heads.wrapping_sub(1);
+    }
+    posting.requests = heads.wrapping_sub(conn.heads_posted);
+}
+
+/// In the stream, seen by the hook, and not booked yet.
+#[inline(always)]
+fn open(side: &Side, stream: u64) -> u64 {
+    let reached = if side.seen < stream { side.seen } else { stream };
+    reached.saturating_sub(side.settled)
+}
+
+/// Names the posting and adds what earlier ones could not carry.
+#[inline(always)]
+fn address(conn: &Conn, posting: &mut Posting) {
+    posting.cookie = conn.cookie;
+    posting.service = conn.service;
+    posting.number = conn.postings.wrapping_add(1);
+    posting.lost[INBOUND] += conn.lost[INBOUND];
+    posting.lost[OUTBOUND] += conn.lost[OUTBOUND];
+}
+
+/// Posts what has no head.
+#[inline(always)]
+fn post<O: Outside>(conn: &mut Conn, outside: &mut O, posting: &mut Posting) -> bool {
+    address(conn, posting);
+    let posted = outside.post(posting);
+    posted_or_carried(conn, outside, posting, posted);
+    posted
+}
+
+/// What was posted is booked. If the journal was full nothing is lost but the detail: the next posting carries the bytes.
+#[inline(always)]
+fn posted_or_carried<O: Outside>(conn: &mut Conn, outside: &mut O, posting: &Posting, posted: bool) {
+    if posted {
+        conn.postings = posting.number;
+        conn.lost = [0; 2];
+        conn.booked[INBOUND] += posting.stream[INBOUND];
+        conn.booked[OUTBOUND] += posting.stream[OUTBOUND];
+        conn.open[INBOUND] = conn.open[INBOUND].wrapping_add_signed(posting.open[INBOUND]);
+        conn.open[OUTBOUND] = conn.open[OUTBOUND].wrapping_add_signed(posting.open[OUTBOUND]);
+        conn.heads_posted = conn.heads_posted.wrapping_add(posting.requests);
+        return;
+    }
+    outside.lost(layout::LOSS_JOURNAL);
+    conn.lost[INBOUND] = posting.lost[INBOUND] + posting.wire[INBOUND] + posting.unattributed[INBOUND];
+    conn.lost[OUTBOUND] = posting.lost[OUTBOUND] + posting.wire[OUTBOUND] + posting.unattributed[OUTBOUND];
+}
