@@ -1,2 +1,4 @@
 //! The agent: everything of sockmeter that runs in user space. The kernel programs are in `../../ebpf`.
 #![forbid(unsafe_code)]
+
+pub mod route;
