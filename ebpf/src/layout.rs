@@ -125,3 +125,11 @@ pub struct Spill {
     pub requests: u64,
 }
 const _: () = assert!(size_of::<Spill>() == 56);
+
+/// Sizes of what user space keeps in the kernel.
+pub mod books {
+    /// One cell.
+    pub const CELL: usize = 640;
+    /// One service's ledger.
+    pub const LEDGER: usize = 512;
+}

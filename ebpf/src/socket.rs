@@ -16,6 +16,11 @@ pub const ROLE_SERVER: u8 = 1;
 /// `role`: connected.
 pub const ROLE_CLIENT: u8 = 2;
 
+/// `Socket::flags`: bound explicitly (UDP).
+pub const BOUND: u8 = 1;
+/// `Socket::flags`: counted as opened.
+pub const COUNTED: u8 = 2;
+
 /// Who made a socket, found in the maker's own context; inherited by accepted sockets.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +54,8 @@ pub struct Socket {
     pub role: u8,
     /// `TCP` or `UDP`.
     pub protocol: u8,
-    /// 1: bound explicitly (UDP).
-    pub bound: u8,
+    /// `BOUND`, `COUNTED`.
+    pub flags: u8,
     /// 1: its end is booked.
     pub closed: u8,
     /// Remote port of the last datagram; host order (UDP).

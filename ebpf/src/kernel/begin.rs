@@ -43,7 +43,7 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
     };
     let accepted = op == ACCEPTED;
     baseline(socket, tcp, if accepted { ROLE_SERVER } else { ROLE_CLIENT }, ESTABLISHED);
-    totals::count(socket, totals::OPENED);
+    totals::opened(socket);
     if accepted {
         if let Some(service) = service_of(socket.port) {
             if let Some(conn) = CONN.of(sk.cast(), true) {
@@ -75,6 +75,7 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, state: u8) {
     socket.port = if role == ROLE_SERVER { tcp.local_port() } else { tcp.remote_port() };
     socket.protocol = socket::TCP;
     socket.closed = 0;
+    socket.flags = 0;
 }
 
 /// A connection that is older than its observation: nothing of it can be read until both directions were quiet.

@@ -9,7 +9,7 @@ use aya_ebpf::macros::btf_map;
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::scan::Window;
 use sockmeter_ebpf::interface::{self, Interface};
-use sockmeter_ebpf::layout::{DeepKey, ListenerKey, LOSSES, SERVICES, Spill};
+use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, books};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -132,3 +132,21 @@ pub(super) const DESKS: u32 = 4;
 /// About 1 KiB each. All in use: the packet is not read, counted as a loss.
 #[btf_map]
 pub(super) static WINDOWS: PerCpuArray<Desk, { DESKS as usize }> = PerCpuArray::new();
+
+/// The books of user space, which the programs never touch: they are maps so that they live exactly as long as the
+/// kernel's own, whatever happens to the agent. A cell per (service, method, endpoint, status); full: the agent books
+/// under `other`.
+#[btf_map]
+pub(super) static BOOK_CELLS: HashMap<u32, [u8; books::CELL], 16384, NO_PREALLOC> = HashMap::new();
+
+/// A ledger per service, by its number.
+#[btf_map]
+pub(super) static BOOK_LEDGERS: HashMap<u32, [u8; books::LEDGER], { SERVICES as usize }, NO_PREALLOC> = HashMap::new();
+
+/// `[layout::VERSION, hash of the object that was loaded]`.
+#[btf_map]
+pub(super) static LAYOUT: Array<[u64; 2], 1> = Array::new();
+
+/// Names of the interfaces that were ever counted, by index.
+#[btf_map]
+pub(super) static INTERFACE_NAMES: HashMap<u32, [u8; 16], 8192, NO_PREALLOC> = HashMap::new();

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
-use sockmeter_ebpf::socket::{self, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
+use sockmeter_ebpf::socket::{self, BOUND, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{field, offset};
 use super::maps::{OWNER, SOCKET};
@@ -64,7 +64,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
     if protocol == u32::from(socket::UDP) {
         if let Some(socket) = SOCKET.of(sk.cast(), true) {
             socket.protocol = socket::UDP;
-            socket.bound = 1;
+            socket.flags |= BOUND;
             socket.port = port as u16;
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn socket_released(ctx: SockContext) -> i32 {
     let (received, sent) = (socket.udp_received, socket.udp_sent);
     let owner = OWNER.of(sk.cast(), false);
     totals::book(socket, owner.as_deref(), received, sent, 0);
-    totals::count(socket, totals::OPENED);
+    totals::opened(socket);
     totals::count(socket, totals::CLOSED);
     socket.closed = 1;
     1
@@ -103,7 +103,7 @@ pub(super) fn udp_role(socket: &mut Socket, remote: u16) {
         socket.role = ROLE_CLIENT;
         socket.port = remote;
     } else if socket.role == 0 {
-        if socket.bound != 0 {
+        if socket.flags & BOUND != 0 {
             socket.role = ROLE_SERVER;
         } else {
             socket.role = ROLE_CLIENT;

@@ -8,12 +8,13 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{COMM, Live, ROLE_CLIENT, ROLE_SERVER, TCP};
+use sockmeter_ebpf::socket::{COMM, Live, Owner, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
 use super::begin::{baseline, observe_mid_stream, service_of};
 use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
 use super::outside::Kernel;
-use super::tcp::{CLOSE, LISTEN, Tcp};
+use super::owner::udp_role;
+use super::tcp::{CLOSE, LISTEN, Ports, Tcp};
 use super::totals;
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
@@ -61,7 +62,7 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     if socket.protocol == 0 {
         let listens = LISTENERS.get_ptr(listener).is_some();
         baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, state);
-        totals::count(socket, totals::OPENED);
+        totals::opened(socket);
         if listens {
             if let Some(service) = service_of(socket.port) {
                 observe_mid_stream(tcp, tcp.cookie(), service, [received, sent]);
@@ -73,25 +74,76 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         settle::positions(conn, &mut Kernel, [received, sent]);
     }
-    let (pid, process) = match owner {
-        Some(owner) => (owner.pid, owner.process),
-        None => (0, [0; COMM]),
-    };
     let live = Live {
         cookie: tcp.cookie(),
         received,
         sent,
         round_trip: tcp.round_trip(),
-        pid,
+        pid: 0,
         local_port: tcp.local_port(),
         remote_port: tcp.remote_port(),
         state,
         protocol: TCP,
         role: socket.role,
         pad: 0,
-        process,
+        process: [0; COMM],
     };
-    // SAFETY: a local of exactly this size; when the buffer is full the kernel calls again for the same socket.
-    unsafe { bpf_seq_write(seq, (&raw const live).cast(), size_of::<Live>() as u32) };
+    tell(seq, live, owner.as_deref());
     0
+}
+
+/// `struct bpf_iter__udp` (`net/ipv4/udp.c`).
+#[repr(C)]
+pub(super) struct UdpPass {
+    meta: *mut Meta,
+    sk: *mut c_void,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/udp")]
+extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
+    // SAFETY: the program's context, whose pointers the verifier knows.
+    let (seq, sk) = unsafe { ((*(*pass).meta).seq, (*pass).sk) };
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(socket) = SOCKET.of(sk, false) else {
+        return 0;
+    };
+    if socket.closed != 0 {
+        return 0;
+    }
+    let ports = Ports::of(sk);
+    udp_role(socket, ports.remote);
+    totals::opened(socket);
+    let (received, sent) = (socket.udp_received, socket.udp_sent);
+    let owner = OWNER.of(sk, false);
+    totals::book(socket, owner.as_deref(), received, sent, 0);
+    let live = Live {
+        cookie: 0,
+        received,
+        sent,
+        round_trip: 0,
+        pid: 0,
+        local_port: ports.local,
+        remote_port: ports.remote,
+        state: ports.state,
+        protocol: UDP,
+        role: socket.role,
+        pad: 0,
+        process: [0; COMM],
+    };
+    tell(seq, live, owner.as_deref());
+    0
+}
+
+/// Writes one socket to the iterator's file; when the buffer is full the kernel calls again for the same socket.
+#[inline(always)]
+fn tell(seq: *mut seq_file, mut live: Live, owner: Option<&Owner>) {
+    if let Some(owner) = owner {
+        live.pid = owner.pid;
+        live.process = owner.process;
+    }
+    // SAFETY: a local of exactly this size.
+    unsafe { bpf_seq_write(seq, (&raw const live).cast(), size_of::<Live>() as u32) };
 }

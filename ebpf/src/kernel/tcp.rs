@@ -142,3 +142,22 @@ impl Tcp {
         end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
     }
 }
+
+/// Ports and state of any internet socket (`struct sock_common`).
+pub(super) struct Ports {
+    /// Host order.
+    pub(super) local: u16,
+    /// Host order.
+    pub(super) remote: u16,
+    /// `tcp_states.h`.
+    pub(super) state: u8,
+}
+
+impl Ports {
+    /// Reads them from a kernel socket pointer.
+    #[inline(always)]
+    pub(super) fn of(sk: *mut c_void) -> Self {
+        let common = Tcp(sk.cast::<u8>().cast_const());
+        Self { local: common.local_port(), remote: common.remote_port(), state: common.state() }
+    }
+}

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_TOTALS;
 use sockmeter_ebpf::socket::{
-    COMM, Owner, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
+    COMM, COUNTED, Owner, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
 };
 
 use super::maps::{ROUND_TRIPS, SOCKETS, TOTALS};
@@ -13,7 +13,7 @@ use super::atomic::add;
 use super::outside::Kernel;
 
 /// Index of `[opened, closed]`.
-pub(super) const OPENED: usize = 0;
+const OPENED: usize = 0;
 /// See `OPENED`.
 pub(super) const CLOSED: usize = 1;
 
@@ -24,6 +24,15 @@ pub(super) fn count(socket: &Socket, which: usize) {
     if let Some(pair) = SOCKETS.get_ptr_mut(index) {
         // SAFETY: an element of an array map.
         add(unsafe { &raw mut (*pair)[which] }, 1);
+    }
+}
+
+/// Counts a socket's beginning once, when its role is known.
+#[inline(always)]
+pub(super) fn opened(socket: &mut Socket) {
+    if socket.flags & COUNTED == 0 {
+        socket.flags |= COUNTED;
+        count(socket, OPENED);
     }
 }
 

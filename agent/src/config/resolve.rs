@@ -1,0 +1,357 @@
+//! From layers to settings: picks the strongest value of every key, parses it, and checks values against each other.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::Uri;
+
+use super::layers::Found;
+use super::service::check_name;
+use super::settings::{
+    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler,
+    Scope, Settings, TlsFiles, Upstream,
+};
+use super::{ConfigError, Input, Layers, Origin, Service};
+
+/// Puts the layers together.
+pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
+    let mut resolver = Resolver {
+        layers,
+        origins: BTreeMap::new(),
+    };
+    let listen = resolver.take("listen", |input| input.listen.clone());
+    let listen = listen.map_or(Ok(Settings::LISTEN), |found| address(&found))?;
+    let access = resolver.access(listen)?;
+    let services = Service::resolve(&mut resolver)?;
+    let settings = Settings {
+        listen,
+        access,
+        interfaces: resolver.interfaces()?,
+        scope: resolver.scope()?,
+        pin_dir: resolver.pin_dir()?,
+        state_dir: resolver
+            .take("state_dir", |input| input.state_dir.clone())
+            .map_or_else(|| PathBuf::from(Settings::STATE_DIR), |found| found.value),
+        services,
+        upstreams: resolver.upstreams()?,
+        scheduler: resolver.scheduler()?,
+        report: resolver.report()?,
+        remote_write: resolver.url("remote_write", |input| input.remote_write.clone())?,
+        log: Log {
+            level: resolver.one_of(
+                "log_level",
+                |input| input.log_level.clone(),
+                &LogLevel::NAMES,
+                LogLevel::Info,
+            )?,
+            format: resolver.one_of(
+                "log_format",
+                |input| input.log_format.clone(),
+                &LogFormat::NAMES,
+                LogFormat::Text,
+            )?,
+        },
+        limits: resolver.limits()?,
+        kernel: resolver.kernel()?,
+    };
+    Ok(Effective {
+        settings,
+        origins: resolver.origins,
+    })
+}
+
+/// The layers, and the origins of what was taken from them so far.
+pub(super) struct Resolver {
+    pub(super) layers: Layers,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Resolver {
+    /// The strongest value of a key; its origin is noted.
+    pub(super) fn take<T>(
+        &mut self,
+        key: &str,
+        get: impl Fn(&Input) -> Option<T>,
+    ) -> Option<Found<T>> {
+        let found = self.layers.pick(key, get)?;
+        self.origins.insert(key.to_owned(), found.origin);
+        Some(found)
+    }
+
+    fn access(&mut self, listen: SocketAddr) -> Result<Access, ConfigError> {
+        let token = self.take("auth_token_file", |input| input.auth_token_file.clone());
+        let cert = self.take("tls_cert", |input| input.tls_cert.clone());
+        let key = self.take("tls_key", |input| input.tls_key.clone());
+        let client_ca = self.take("tls_client_ca", |input| input.tls_client_ca.clone());
+        let insecure = self
+            .take("insecure", |input| input.insecure)
+            .is_some_and(|found| found.value);
+        let tls = match (cert, key, client_ca) {
+            (Some(cert), Some(key), client_ca) => Some(TlsFiles {
+                cert: cert.value,
+                key: key.value,
+                client_ca: client_ca.map(|found| found.value),
+            }),
+            (Some(given), None, _) => return Err(needs(&given, "tls_key")),
+            (None, Some(given), _) | (None, None, Some(given)) => {
+                return Err(needs(&given, "tls_cert"));
+            }
+            (None, None, None) => None,
+        };
+        let checked =
+            token.is_some() || tls.as_ref().is_some_and(|files| files.client_ca.is_some());
+        if !listen.ip().to_canonical().is_loopback() && !checked && !insecure {
+            return Err(ConfigError::new(format!(
+                "listen is {listen}, which others can reach, and nothing says who may read it"
+            ))
+            .hint(
+                "give auth_token_file, or tls_cert and tls_key with tls_client_ca; \
+                 --insecure serves everybody, and 127.0.0.1 only this host",
+            ));
+        }
+        Ok(Access {
+            token_file: token.map(|found| found.value),
+            tls,
+            insecure,
+        })
+    }
+
+    fn interfaces(&mut self) -> Result<Vec<String>, ConfigError> {
+        match self.take("interface", |input| input.interface.clone()) {
+            None => Ok(vec!["*".to_owned()]),
+            Some(found) if found.value.is_empty() || found.value.iter().any(String::is_empty) => {
+                Err(found.wrong("interface names or globs, such as eth*"))
+            }
+            Some(found) => Ok(found.value),
+        }
+    }
+
+    fn scope(&mut self) -> Result<Scope, ConfigError> {
+        let Some(found) = self.take("scope", |input| input.scope.clone()) else {
+            return Ok(Scope::Host);
+        };
+        match (found.value.as_str(), found.value.strip_prefix("cgroup:")) {
+            ("host", _) => Ok(Scope::Host),
+            ("netns", _) => Ok(Scope::Netns),
+            (_, Some(path)) if path.starts_with('/') => Ok(Scope::Cgroup(PathBuf::from(path))),
+            _ => Err(found.wrong("host, netns, or cgroup: and an absolute path")),
+        }
+    }
+
+    /// `pin_dir` and `no_pin` are one question: the strongest layer that says either answers it.
+    fn pin_dir(&mut self) -> Result<Option<PathBuf>, ConfigError> {
+        let dir = self.take("pin_dir", |input| input.pin_dir.clone());
+        let off = self.take("no_pin", |input| input.no_pin);
+        match (dir, off.filter(|found| found.value)) {
+            (Some(dir), Some(off)) if dir.origin == off.origin => Err(ConfigError::new(format!(
+                "{} is {} while {} says to pin nothing, wanted one of the two",
+                dir.place,
+                dir.value.display(),
+                off.place
+            ))),
+            (Some(dir), off) if off.as_ref().is_none_or(|off| dir.origin > off.origin) => {
+                if !dir.value.is_absolute() {
+                    return Err(dir.wrong("an absolute path below a bpffs mount"));
+                }
+                Ok(Some(dir.value))
+            }
+            (_, Some(_)) => Ok(None),
+            (_, None) => Ok(Some(PathBuf::from(Settings::PIN_DIR))),
+        }
+    }
+
+    /// A service of the file may name its exporter in its own table; elsewhere it is `upstream`, by name.
+    fn upstreams(&mut self) -> Result<Vec<Upstream>, ConfigError> {
+        let mut found: BTreeMap<String, Found<String>> = BTreeMap::new();
+        for (origin, input) in self.layers.strongest_first() {
+            let services = input.service.iter().flatten();
+            let of_services = services
+                .filter_map(|(name, service)| Some((name, service.upstream.as_ref()?, "service")));
+            let others = input
+                .upstream
+                .iter()
+                .flatten()
+                .map(|(name, url)| (name, url, "upstream"));
+            for (name, url, table) in of_services.chain(others) {
+                let key = if table == "service" {
+                    format!("service.{name}.upstream")
+                } else {
+                    format!("upstream.{name}")
+                };
+                let place = self.layers.place(origin, &key);
+                match found.get(name) {
+                    Some(earlier) if earlier.origin == origin => {
+                        return Err(ConfigError::new(format!(
+                            "{place} is given, and {} too, wanted one exporter a name",
+                            earlier.place
+                        )));
+                    }
+                    Some(_) => {}
+                    None => {
+                        found.insert(
+                            name.clone(),
+                            Found {
+                                value: url.clone(),
+                                origin,
+                                place,
+                            },
+                        );
+                    }
+                }
+            }
+        }
+        let mut upstreams = Vec::new();
+        for (name, found) in found {
+            check_name(&name, &found.place)?;
+            self.origins
+                .insert(format!("upstream.{name}"), found.origin);
+            upstreams.push(Upstream {
+                url: url(&found)?,
+                name,
+            });
+        }
+        Ok(upstreams)
+    }
+
+    fn scheduler(&mut self) -> Result<Option<Scheduler>, ConfigError> {
+        let api = self.url("scheduler_api", |input| input.scheduler_api.clone())?;
+        let token = self.take("scheduler_token_file", |input| {
+            input.scheduler_token_file.clone()
+        });
+        let ca = self.take("scheduler_ca", |input| input.scheduler_ca.clone());
+        match (api, token, ca) {
+            (Some(api), token, ca) => Ok(Some(Scheduler {
+                api,
+                token_file: token.map(|found| found.value),
+                ca: ca.map(|found| found.value),
+            })),
+            (None, Some(given), _) | (None, None, Some(given)) => {
+                Err(needs(&given, "scheduler_api"))
+            }
+            (None, None, None) => Ok(None),
+        }
+    }
+
+    fn report(&mut self) -> Result<Option<Report>, ConfigError> {
+        let to = self.url("report_to", |input| input.report_to.clone())?;
+        let as_what = self.take("report_as", |input| input.report_as.clone());
+        let token = self.take("report_token_file", |input| input.report_token_file.clone());
+        let (to, as_what, token) = match (to, as_what, token) {
+            (None, None, None) => return Ok(None),
+            (Some(to), Some(as_what), Some(token)) => (to, as_what, token),
+            (_, None, _) => return Err(together("report_as")),
+            (None, ..) => return Err(together("report_to")),
+            (.., None) => return Err(together("report_token_file")),
+        };
+        let as_what = match as_what.value.split_once(':') {
+            Some(("client", id)) if !id.is_empty() => ReportAs::Client(id.to_owned()),
+            Some(("headend", id)) if !id.is_empty() => ReportAs::Headend(id.to_owned()),
+            _ => return Err(as_what.wrong("client:ID or headend:ID")),
+        };
+        Ok(Some(Report {
+            to,
+            as_what,
+            token_file: token.value,
+        }))
+    }
+
+    fn limits(&mut self) -> Result<Limits, ConfigError> {
+        let default = Limits::default();
+        let ports = self.take("limits.ports", |input| input.limits.as_ref()?.ports);
+        let processes = self.take("limits.processes", |input| input.limits.as_ref()?.processes);
+        Ok(Limits {
+            ports: positive(ports, default.ports)?,
+            processes: positive(processes, default.processes)?,
+        })
+    }
+
+    fn kernel(&mut self) -> Result<Kernel, ConfigError> {
+        let default = Kernel::default();
+        let ring = self.take("kernel.ring_bytes", |input| {
+            input.kernel.as_ref()?.ring_bytes
+        });
+        // BPF_MAP_TYPE_RINGBUF wants a power of two that is a multiple of the page size (kernel/bpf/ringbuf.c,
+        // ringbuf_map_alloc); 64 KiB is a multiple of every page size that Linux has.
+        if let Some(ring) = ring
+            .as_ref()
+            .filter(|ring| !ring.value.is_power_of_two() || ring.value < 65_536)
+        {
+            return Err(ring.wrong("a power of two from 65536"));
+        }
+        let cells = self.take("kernel.cells", |input| input.kernel.as_ref()?.cells);
+        let sockets = self.take("kernel.sockets", |input| input.kernel.as_ref()?.sockets);
+        Ok(Kernel {
+            ring_bytes: ring.map_or(default.ring_bytes, |found| found.value),
+            cells: positive(cells, default.cells)?,
+            sockets: positive(sockets, default.sockets)?,
+        })
+    }
+
+    fn url(
+        &mut self,
+        key: &str,
+        get: impl Fn(&Input) -> Option<String>,
+    ) -> Result<Option<Uri>, ConfigError> {
+        self.take(key, get).map(|found| url(&found)).transpose()
+    }
+
+    fn one_of<T: Copy>(
+        &mut self,
+        key: &str,
+        get: impl Fn(&Input) -> Option<String>,
+        names: &[(&str, T)],
+        default: T,
+    ) -> Result<T, ConfigError> {
+        let Some(found) = self.take(key, get) else {
+            return Ok(default);
+        };
+        let named = names.iter().find(|(name, _)| found.value == *name);
+        named.map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+            found.wrong(format!("one of {}", names.join(", ")))
+        })
+    }
+}
+
+/// A bound: at least 1, for 0 would leave no room for anything.
+pub(super) fn positive<T: Copy + Default + PartialEq + std::fmt::Debug>(
+    found: Option<Found<T>>,
+    default: T,
+) -> Result<T, ConfigError> {
+    match found {
+        Some(found) if found.value == T::default() => Err(found.wrong("1 or more")),
+        Some(found) => Ok(found.value),
+        None => Ok(default),
+    }
+}
+
+fn address(found: &Found<String>) -> Result<SocketAddr, ConfigError> {
+    found.value.parse().map_err(|_| {
+        found
+            .wrong("an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464")
+            .hint("0.0.0.0:PORT is every IPv4 address of this host, [::]:PORT every address")
+    })
+}
+
+fn url(found: &Found<String>) -> Result<Uri, ConfigError> {
+    let wrong = || found.wrong("a URL such as http://127.0.0.1:9090/metrics");
+    let url: Uri = found.value.parse().map_err(|_| wrong())?;
+    let usable = matches!(url.scheme_str(), Some("http" | "https"))
+        && url.host().is_some_and(|host| !host.is_empty());
+    if usable { Ok(url) } else { Err(wrong()) }
+}
+
+/// A key that means nothing without another.
+fn needs<T>(given: &Found<T>, missing: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "{} is given without {missing}, wanted both",
+        given.place
+    ))
+}
+
+fn together(missing: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "{missing} is missing, wanted report_to, report_as and report_token_file together"
+    ))
+}

@@ -1,0 +1,237 @@
+//! The only place that knows aya: loads the programs, keeps them attached, reads their maps into the plain values of
+//! `snapshot`. What the programs do is in `../../ebpf`.
+
+mod books;
+pub mod btf;
+mod cgroup;
+mod interfaces;
+mod journal;
+mod namespaces;
+mod object;
+mod pins;
+mod programs;
+mod read;
+mod refusal;
+
+use std::path::Path;
+
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::Iter;
+use aya::programs::links::FdLink;
+use aya::{Btf, Ebpf, EbpfLoader};
+use sockmeter_ebpf::layout;
+
+pub use self::books::Books;
+pub use self::interfaces::{Device, devices};
+pub use self::journal::Journal;
+pub use self::pins::remove;
+pub use self::refusal::Refusal;
+use self::pins::Pins;
+use self::read::Maps;
+use crate::config::{Scope, Settings};
+use crate::snapshot::{ProgramState, ReadError, Snapshot};
+
+/// Maps that are pinned: all that carries state from one run to the next.
+const PINNED: [&str; 16] = [
+    "SOCKET",
+    "OWNER",
+    "CONN",
+    "JOURNAL",
+    "DEEP",
+    "SERVICE_PORTS",
+    "SPILLS",
+    "LOST",
+    "TOTALS",
+    "ROUND_TRIPS",
+    "SOCKETS",
+    "INTERFACES",
+    "FAR_INTERFACES",
+    "INTERFACE_NAMES",
+    "BOOK_CELLS",
+    "BOOK_LEDGERS",
+];
+
+/// The kernel side, attached.
+pub struct Kernel {
+    ebpf: Ebpf,
+    pins: Option<Pins>,
+    /// Links that live as long as the agent (`--no-pin`).
+    _links: Vec<FdLink>,
+    programs: Vec<ProgramState>,
+    interfaces: interfaces::Interfaces,
+    maps: Maps,
+    service_ports: HashMap<MapData, u32, u32>,
+    netns: u32,
+    all_namespaces: bool,
+}
+
+impl Kernel {
+    /// Loads the programs and attaches them, or takes over those that an earlier run left pinned.
+    ///
+    /// # Errors
+    /// When this kernel or these privileges do not allow it; nothing stays attached then that was not before.
+    pub fn open(settings: &Settings) -> Result<Self, Refusal> {
+        let bytes = object::OBJECT;
+        if bytes.is_empty() {
+            return Err(Refusal::new("this binary was built without kernel programs")
+                .hint("build it with `cargo xtask build`, which builds them first"));
+        }
+        let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+        let btf = Btf::from_sys_fs().map_err(|error| Refusal::because("cannot read the kernel's types", &error))?;
+        let below = if let Scope::Cgroup(path) = &settings.scope { Some(path.as_path()) } else { None };
+        let cgroup = cgroup::open(below)?;
+        let netns = namespaces::own()?;
+        let pins = settings.pin_dir.as_deref().map(Pins::open).transpose()?;
+        let only_netns = if settings.scope == Scope::Netns { netns } else { 0 };
+        let fingerprint = object::fingerprint(bytes) ^ u64::from(only_netns);
+        let kept = keeps(pins.as_ref(), fingerprint)?;
+
+        let wake: u64 = 4 << 20;
+        let mut loader = EbpfLoader::new();
+        loader.override_global("OFFSETS", &offsets, true);
+        loader.override_global("JOURNAL_WAKE", &wake, true);
+        loader.override_global("ONLY_NETNS", &only_netns, true);
+        if let Some(pins) = &pins {
+            for name in PINNED.into_iter().chain(["LAYOUT"]) {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut ebpf = loader.load(bytes).map_err(|error| Refusal::because("cannot load the kernel programs", &error))?;
+        let mut maps = Maps::open(&mut ebpf)?;
+        maps.prepare(fingerprint)?;
+        for (name, kind) in [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp")] {
+            let refused = |error: &(dyn std::error::Error + 'static)| {
+                Refusal::because(format!("cannot load the program {name}"), error)
+            };
+            let program = iterator(&mut ebpf, name).map_err(|error| Refusal::new(error.to_string()))?;
+            program.load(kind, &btf).map_err(|error| refused(&error))?;
+        }
+        let mut links = Vec::new();
+        for name in programs::ATTACHED {
+            if !kept {
+                links.extend(programs::attach(&mut ebpf, name, &cgroup, &btf, pins.as_ref())?);
+            }
+        }
+        let programs = programs::ATTACHED.map(|name| programs::state(name, programs::target(name), None)).to_vec();
+        Ok(Self {
+            interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces)?,
+            service_ports: take(&mut ebpf, "SERVICE_PORTS")?,
+            ebpf,
+            pins,
+            _links: links,
+            programs,
+            maps,
+            netns,
+            all_namespaces: settings.scope != Scope::Netns,
+        })
+    }
+
+    /// The journal; once.
+    ///
+    /// # Errors
+    /// When it was taken before, or cannot be mapped.
+    pub fn journal(&mut self) -> Result<Journal, Refusal> {
+        Journal::open(&mut self.ebpf)
+    }
+
+    /// The books' maps; once.
+    ///
+    /// # Errors
+    /// When they were taken before.
+    pub fn books(&mut self) -> Result<Books, Refusal> {
+        Books::open(&mut self.ebpf)
+    }
+
+    /// Says which ports belong to which service (by number). Connections that are open go on as they began.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn observe(&mut self, ports: &[(u16, u16)]) -> Result<(), Refusal> {
+        let failed = |error: aya::maps::MapError| Refusal::because("cannot write the observed ports", &error);
+        let old: Vec<u32> = self.service_ports.keys().filter_map(Result::ok).collect();
+        for port in old {
+            if !ports.iter().any(|(wanted, _)| u32::from(*wanted) == port) {
+                self.service_ports.remove(&port).map_err(failed)?;
+            }
+        }
+        for (port, service) in ports {
+            self.service_ports.insert(u32::from(*port), u32::from(*service), 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to interfaces that are new, lets go of those gone.
+    pub fn follow(&mut self, devices: &[Device]) {
+        self.interfaces.follow(&mut self.ebpf, devices, self.pins.as_ref());
+    }
+
+    /// The programs and whether they are attached.
+    #[must_use]
+    pub fn programs(&self) -> Vec<ProgramState> {
+        let mut states = self.programs.clone();
+        states.extend(self.interfaces.states());
+        states
+    }
+
+    /// Books what live sockets carried since the last time, in the kernel, and reads everything.
+    ///
+    /// # Errors
+    /// When a read is refused; nothing is lost then, the next one has it all.
+    pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
+        let mut snapshot = Snapshot::default();
+        for name in ["snapshot_tcp", "snapshot_udp"] {
+            let program = iterator(&mut self.ebpf, name)?;
+            snapshot.live.extend(namespaces::here(program)?);
+            if self.all_namespaces {
+                for path in namespaces::others(self.netns).values() {
+                    match namespaces::there(program, path) {
+                        Ok(live) => snapshot.live.extend(live),
+                        Err(error) => tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets"),
+                    }
+                }
+            }
+        }
+        self.maps.read(&mut snapshot)?;
+        snapshot.interfaces = self.interfaces.read(devices);
+        snapshot.programs = self.programs();
+        Ok(snapshot)
+    }
+}
+
+/// Whether what is pinned there can go on as it is: the same programs, with the same settings. What is of another layout
+/// is removed.
+fn keeps(pins: Option<&Pins>, fingerprint: u64) -> Result<bool, Refusal> {
+    let Some(pins) = pins else {
+        return Ok(false);
+    };
+    let failed = |error: std::io::Error| Refusal::because("cannot remove the old pins", &error);
+    match read::layout(&pins.map("LAYOUT")) {
+        Some([version, found]) if version == u64::from(layout::VERSION) => {
+            if found == fingerprint && programs::ATTACHED.iter().all(|name| pins.link(name).exists()) {
+                return Ok(true);
+            }
+            for name in pins.links() {
+                std::fs::remove_file(pins.link(&name)).map_err(failed)?;
+            }
+            Ok(false)
+        }
+        _ => {
+            let removed = pins.clear().map_err(failed)?;
+            if !removed.is_empty() {
+                tracing::warn!(pins = removed.len(), "what was pinned is of another layout: the books begin anew");
+            }
+            Ok(false)
+        }
+    }
+}
+
+fn iterator<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, ReadError> {
+    let missing = || ReadError { what: name, why: "the kernel object has no such program".to_owned() };
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)
+}
+
+/// Takes a map out of the object.
+fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M, Refusal> {
+    let map = ebpf.take_map(name).ok_or_else(|| Refusal::new(format!("the kernel object has no map {name}")))?;
+    M::try_from(map).map_err(|error| Refusal::because(format!("cannot use the map {name}"), &error))
+}

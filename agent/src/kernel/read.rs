@@ -1,0 +1,143 @@
+//! Maps into plain values. Interfaces are in `interfaces`, the journal in `journal`.
+
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use sockmeter_ebpf::layout::{self, LOSSES, SERVICES, Spill};
+use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
+
+use super::{Refusal, take};
+use crate::snapshot::{MapFill, ReadError, Snapshot};
+
+const TOTALS_KEY: usize = size_of::<TotalsKey>();
+const TOTALS: usize = size_of::<Totals>();
+const TRIPS_KEY: usize = size_of::<RoundTripKey>();
+const TRIPS: usize = size_of::<RoundTrips>();
+const SPILL: usize = size_of::<Spill>();
+
+/// The maps of totals.
+pub(super) struct Maps {
+    totals: HashMap<MapData, [u8; TOTALS_KEY], [u8; TOTALS]>,
+    round_trips: HashMap<MapData, [u8; TRIPS_KEY], [u8; TRIPS]>,
+    sockets: PerCpuArray<MapData, [u64; 2]>,
+    spills: Array<MapData, [u8; SPILL]>,
+    lost: PerCpuArray<MapData, u64>,
+    layout: Array<MapData, [u64; 2]>,
+}
+
+/// What is pinned as the layout at `path`.
+pub(super) fn layout(path: &Path) -> Option<[u64; 2]> {
+    let map = aya::maps::Map::Array(MapData::from_pin(path).ok()?);
+    Array::<MapData, [u64; 2]>::try_from(map).ok()?.get(&0, 0).ok()
+}
+
+impl Maps {
+    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Refusal> {
+        Ok(Self {
+            totals: take(ebpf, "TOTALS")?,
+            round_trips: take(ebpf, "ROUND_TRIPS")?,
+            sockets: take(ebpf, "SOCKETS")?,
+            spills: take(ebpf, "SPILLS")?,
+            lost: take(ebpf, "LOST")?,
+            layout: take(ebpf, "LAYOUT")?,
+        })
+    }
+
+    /// Writes whose layout this is, and the entries for what no map has room for.
+    pub(super) fn prepare(&mut self, fingerprint: u64) -> Result<(), Refusal> {
+        let failed = |error: MapError| Refusal::because("cannot prepare the maps", &error);
+        self.layout.set(0, [u64::from(layout::VERSION), fingerprint], 0).map_err(failed)?;
+        for protocol in [TCP, UDP] {
+            let mut key = [0; TOTALS_KEY];
+            key[0] = protocol;
+            key[std::mem::offset_of!(TotalsKey, overflow)] = 1;
+            if self.totals.get(&key, 0).is_err() {
+                self.totals.insert(key, [0; TOTALS], 0).map_err(failed)?;
+            }
+        }
+        let mut key = [0; TRIPS_KEY];
+        key[std::mem::offset_of!(RoundTripKey, overflow)] = 1;
+        if self.round_trips.get(&key, 0).is_err() {
+            self.round_trips.insert(key, [0; TRIPS], 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
+        for entry in self.totals.iter() {
+            let (key, value) = entry.map_err(|error| failed("TOTALS", &error))?;
+            snapshot.totals.push((totals_key(&key), totals(&value)));
+        }
+        for entry in self.round_trips.iter() {
+            let (key, value) = entry.map_err(|error| failed("ROUND_TRIPS", &error))?;
+            snapshot.round_trips.push((trips_key(&key), trips(&value)));
+        }
+        for (index, pair) in (0u32..).zip(&mut snapshot.sockets) {
+            let cpus = self.sockets.get(&index, 0).map_err(|error| failed("SOCKETS", &error))?;
+            *pair = cpus.iter().fold([0, 0], |sum, cpu| [sum[0] + cpu[0], sum[1] + cpu[1]]);
+        }
+        for index in 0..SERVICES {
+            let bytes = self.spills.get(&index, 0).map_err(|error| failed("SPILLS", &error))?;
+            let spill = spill(&bytes);
+            if let (true, Ok(service)) = (spill != Spill::default(), u16::try_from(index)) {
+                snapshot.spills.push((service, spill));
+            }
+        }
+        for index in 0..LOSSES {
+            let cpus = self.lost.get(&index, 0).map_err(|error| failed("LOST", &error))?;
+            snapshot.lost.push(cpus.iter().sum());
+        }
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        snapshot.maps.push(MapFill { map: "totals", entries: count(snapshot.totals.len()), capacity: 8192 });
+        snapshot.maps.push(MapFill { map: "round_trips", entries: count(snapshot.round_trips.len()), capacity: 1024 });
+        Ok(())
+    }
+}
+
+fn failed(what: &'static str, error: &MapError) -> ReadError {
+    ReadError { what, why: error.to_string() }
+}
+
+/// The little-endian words of a map value.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word))
+}
+
+fn totals_key(bytes: &[u8; TOTALS_KEY]) -> TotalsKey {
+    let [protocol, role, p0, p1, o0, o1, o2, o3, process @ ..] = *bytes;
+    TotalsKey {
+        protocol,
+        role,
+        port: u16::from_le_bytes([p0, p1]),
+        overflow: u32::from_le_bytes([o0, o1, o2, o3]),
+        process,
+    }
+}
+
+fn totals(bytes: &[u8; TOTALS]) -> Totals {
+    let mut words = words(bytes);
+    let mut next = || words.next().unwrap_or(0);
+    Totals { received: next(), sent: next(), retransmitted: next(), first: next() }
+}
+
+fn trips_key(bytes: &[u8; TRIPS_KEY]) -> RoundTripKey {
+    let [p0, p1, role, overflow] = *bytes;
+    RoundTripKey { port: u16::from_le_bytes([p0, p1]), role, overflow }
+}
+
+fn trips(bytes: &[u8; TRIPS]) -> RoundTrips {
+    let mut words = words(bytes);
+    RoundTrips {
+        buckets: std::array::from_fn(|_| words.next().unwrap_or(0)),
+        eighths: words.next().unwrap_or(0),
+        first: words.next().unwrap_or(0),
+    }
+}
+
+fn spill(bytes: &[u8; SPILL]) -> Spill {
+    let mut words = words(bytes);
+    let mut pair = || [words.next().unwrap_or(0), words.next().unwrap_or(0)];
+    let (stream, lost, open) = (pair(), pair(), pair());
+    Spill { stream, lost, open: open.map(u64::cast_signed), requests: pair()[0] }
+}

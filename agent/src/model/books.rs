@@ -1,0 +1,213 @@
+//! The books: every posting is added to one cell and one ledger, and both are kept.
+
+use std::collections::HashMap;
+
+use sockmeter_ebpf::layout::SERVICES;
+use sockmeter_ebpf::posting::Posting;
+
+use super::cell::{self, Cell, MOST_SIZE_BOUNDS};
+use super::ledger::Ledger;
+use super::store::Store;
+use crate::attribution;
+use crate::route::{Endpoint, EndpointCap, OTHER, Routes};
+
+/// Cells that are given out by name; a few more may exist for what is folded.
+const MOST_CELLS: usize = 16_000;
+
+/// What is configured for a service.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// Name.
+    pub name: String,
+    /// Declared routes.
+    pub routes: Routes,
+    /// Bounds of its size histograms, ascending, at most `MOST_SIZE_BOUNDS`.
+    pub size_bounds: Vec<u64>,
+    /// Most distinct endpoints.
+    pub endpoint_limit: usize,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct ServiceBook {
+    /// Its number in the kernel.
+    pub number: u16,
+    /// What is configured for it; `None` if it was observed in an earlier run only.
+    pub settings: Option<ServiceSettings>,
+    /// Its ledger.
+    pub ledger: Ledger,
+    cap: EndpointCap,
+    by_name: HashMap<(Endpoint, &'static str, u16), u32>,
+}
+
+impl ServiceBook {
+    /// Exchanges whose endpoint went to `other`.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.cap.folded()
+    }
+
+    /// Bounds of the size histograms.
+    #[must_use]
+    pub fn size_bounds(&self) -> &[u64] {
+        self.settings.as_ref().map_or(&[], |settings| &settings.size_bounds)
+    }
+}
+
+/// All services' books.
+#[derive(Debug)]
+pub struct Books<S> {
+    store: S,
+    services: Vec<ServiceBook>,
+    cells: Vec<Cell>,
+    no_routes: Routes,
+    /// Postings of services that are not known, and writes that were refused: both never happen unless something is
+    /// badly wrong, and are then said.
+    refused: u64,
+}
+
+impl<S: Store> Books<S> {
+    /// Opens the books that `store` kept and gives every configured service its number: the one it had, or a free one.
+    ///
+    /// # Errors
+    /// When there are more services than numbers, or the store refuses.
+    pub fn open(store: S, configured: Vec<ServiceSettings>) -> Result<Self, super::StoreError> {
+        let mut books =
+            Self { store, services: Vec::new(), cells: Vec::new(), no_routes: Routes::default(), refused: 0 };
+        for (id, bytes) in books.store.ledgers() {
+            if let (Some(ledger), Ok(number)) = (Ledger::from_bytes(&bytes), u16::try_from(id)) {
+                books.add_service(number, ledger);
+            }
+        }
+        books.configure(configured)?;
+        let mut kept = books.store.cells();
+        kept.sort_by_key(|(id, _)| *id);
+        for (id, bytes) in kept {
+            let Some(cell) = Cell::from_bytes(&bytes) else {
+                books.refused += 1;
+                continue;
+            };
+            // Numbers are given in order and never taken back, so there are no holes.
+            if usize::try_from(id).is_ok_and(|id| id == books.cells.len()) {
+                books.take(id, cell);
+            } else {
+                books.refused += 1;
+            }
+        }
+        Ok(books)
+    }
+
+    fn add_service(&mut self, number: u16, ledger: Ledger) {
+        self.services.push(ServiceBook {
+            number,
+            settings: None,
+            ledger,
+            cap: EndpointCap::new(usize::MAX),
+            by_name: HashMap::new(),
+        });
+    }
+
+    /// Takes a new configuration: services that are not in it keep their totals.
+    ///
+    /// # Errors
+    /// When there are more services than numbers, or the store refuses.
+    pub fn configure(&mut self, configured: Vec<ServiceSettings>) -> Result<(), super::StoreError> {
+        for service in &mut self.services {
+            service.settings = None;
+        }
+        for settings in configured {
+            let place = self.services.iter().position(|service| service.ledger.service == settings.name);
+            let place = match place {
+                Some(place) => place,
+                None => {
+                    let free = (0..SERVICES)
+                        .filter_map(|number| u16::try_from(number).ok())
+                        .find(|number| self.services.iter().all(|service| service.number != *number));
+                    let number = free.ok_or_else(|| {
+                        super::StoreError(format!("more than {SERVICES} services were observed since the start"))
+                    })?;
+                    self.add_service(number, Ledger { service: settings.name.clone(), ..Ledger::default() });
+                    self.services.len() - 1
+                }
+            };
+            let Some(service) = self.services.get_mut(place) else {
+                continue;
+            };
+            let bounds = fingerprint(&settings.size_bounds);
+            if service.ledger.bounds != bounds {
+                service.ledger.bounds = bounds;
+                for cell in self.cells.iter_mut().filter(|cell| cell.service == service.number) {
+                    cell.forget_sizes(settings.size_bounds.len());
+                }
+            }
+            let names: Vec<String> = service.cap.names().map(str::to_owned).collect();
+            service.cap = EndpointCap::restore(settings.endpoint_limit, names.iter().map(String::as_str));
+            service.settings = Some(settings);
+            self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: u32, cell: Cell) {
+        if let Some(service) = self.services.iter_mut().find(|service| service.number == cell.service) {
+            let endpoint = service.cap.admit(&cell.endpoint);
+            service.by_name.insert((endpoint, cell.method, cell.status), id);
+        }
+        self.cells.push(cell);
+    }
+
+    /// Books a posting. Taking the same one twice changes nothing.
+    pub fn book(&mut self, posting: &Posting, head: &[u8]) {
+        let Some(service) = self.services.iter_mut().find(|service| service.number == posting.service) else {
+            self.refused += 1;
+            return;
+        };
+        let name = cell::name(posting);
+        let routes = service.settings.as_ref().map_or(&self.no_routes, |settings| &settings.routes);
+        if let Some(mut exchange) = attribution::exchange(posting, head, routes) {
+            exchange.endpoint =
+                if Cell::fits(&exchange.endpoint) { service.cap.admit(&exchange.endpoint) } else { Endpoint::OTHER };
+            let mut key = (exchange.endpoint.clone(), exchange.method, exchange.status);
+            if self.cells.len() >= MOST_CELLS && !service.by_name.contains_key(&key) {
+                key = (Endpoint::OTHER, OTHER, 0);
+            }
+            let id = *service.by_name.entry(key).or_insert_with_key(|(endpoint, method, status)| {
+                self.cells.push(Cell::new(posting.service, method, endpoint.clone(), *status));
+                u32::try_from(self.cells.len() - 1).unwrap_or(u32::MAX)
+            });
+            let bounds = service.settings.as_ref().map_or(&[][..], |settings| &settings.size_bounds);
+            if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id)) {
+                if cell.book(name, &exchange, bounds) && self.store.save_cell(id, &cell.to_bytes()).is_err() {
+                    self.refused += 1;
+                }
+            }
+        }
+        if service.ledger.book(name, posting)
+            && self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes()).is_err()
+        {
+            self.refused += 1;
+        }
+    }
+
+    /// The services, those of earlier runs included.
+    pub fn services(&self) -> &[ServiceBook] {
+        &self.services
+    }
+
+    /// The cells of all services.
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// Postings and writes that were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+/// Tells one list of bounds from another.
+fn fingerprint(bounds: &[u64]) -> u64 {
+    bounds.iter().take(MOST_SIZE_BOUNDS).fold(0xcbf2_9ce4_8422_2325, |hash, bound| {
+        bound.to_le_bytes().iter().fold(hash, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    })
+}

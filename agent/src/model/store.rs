@@ -1,0 +1,48 @@
+//! Where books are kept so that they outlive the agent. In the kernel's maps: `kernel::Books`.
+
+use sockmeter_ebpf::layout::books::{CELL, LEDGER};
+
+/// A write was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the books: {0}")]
+pub struct StoreError(pub String);
+
+/// Keeps cells and ledgers; each write replaces one of them as a whole.
+pub trait Store {
+    /// Replaces a cell.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn save_cell(&mut self, id: u32, cell: &[u8; CELL]) -> Result<(), StoreError>;
+    /// Replaces a ledger.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn save_ledger(&mut self, id: u32, ledger: &[u8; LEDGER]) -> Result<(), StoreError>;
+    /// All cells.
+    fn cells(&self) -> Vec<(u32, [u8; CELL])>;
+    /// All ledgers.
+    fn ledgers(&self) -> Vec<(u32, [u8; LEDGER])>;
+}
+
+/// Keeps nothing (`--no-pin`, and tests).
+#[derive(Debug, Default)]
+pub struct Forgetful;
+
+impl Store for Forgetful {
+    fn save_cell(&mut self, _: u32, _: &[u8; CELL]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn save_ledger(&mut self, _: u32, _: &[u8; LEDGER]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn cells(&self) -> Vec<(u32, [u8; CELL])> {
+        Vec::new()
+    }
+
+    fn ledgers(&self) -> Vec<(u32, [u8; LEDGER])> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,95 @@
+//! All values of one read of the kernel side, as plain values. Who reads them is the rim (`kernel`); whose bytes they
+//! are is `attribution`'s.
+
+pub use sockmeter_ebpf::interface::Interface;
+pub use sockmeter_ebpf::layout::Spill;
+pub use sockmeter_ebpf::posting::Posting;
+pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsKey};
+
+/// Everything that one scrape is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Live sockets.
+    pub live: Vec<Live>,
+    /// Bytes by key, of live and ended sockets.
+    pub totals: Vec<(TotalsKey, Totals)>,
+    /// Round-trip times of ended TCP sockets.
+    pub round_trips: Vec<(RoundTripKey, RoundTrips)>,
+    /// `[opened, closed]`, indexed by 4 * (0 TCP, 1 UDP) + role.
+    pub sockets: [[u64; 2]; 8],
+    /// Interfaces, those gone included.
+    pub interfaces: Vec<InterfaceCounters>,
+    /// What could not be posted, by number of the service.
+    pub spills: Vec<(u16, Spill)>,
+    /// Losses of detail, in the order of `layout::LOSS_NAMES`.
+    pub lost: Vec<u64>,
+    /// How full the maps are.
+    pub maps: Vec<MapFill>,
+    /// The programs.
+    pub programs: Vec<ProgramState>,
+}
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Name.
+    pub name: String,
+    /// Name or inode number of its network namespace; `self` for the agent's own.
+    pub netns: String,
+    /// What our programs saw.
+    pub ours: Interface,
+    /// The device's own `[received, sent]` bytes; `None` if it is gone.
+    pub kernel: Option<[u64; 2]>,
+}
+
+/// How full a map is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapFill {
+    /// Its name, lower case.
+    pub map: &'static str,
+    /// Entries in it (bytes, of the journal).
+    pub entries: u64,
+    /// Entries it can hold (bytes, of the journal).
+    pub capacity: u64,
+}
+
+/// A program and where it is attached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgramState {
+    /// Its name.
+    pub program: String,
+    /// What it is attached to.
+    pub target: String,
+    /// Why it is not attached; `None` if it is.
+    pub problem: Option<String>,
+    /// How often it ran, where the kernel counts.
+    pub runs: Option<u64>,
+    /// How long it ran, where the kernel measures.
+    pub run_seconds: Option<f64>,
+}
+
+/// Where postings come from.
+pub trait Journal {
+    /// Hands over every posting that waits, oldest first. A posting is removed from the journal only after `book`
+    /// returned: if the agent is killed within, it comes again.
+    fn drain(&mut self, book: &mut dyn FnMut(&Posting, &[u8]));
+}
+
+/// Where the rest comes from.
+pub trait Source {
+    /// Books the live sockets' progress, in the kernel, and reads everything.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read; nothing is lost then, the next read has it all.
+    fn snapshot(&mut self) -> Result<Snapshot, ReadError>;
+}
+
+/// A read of the kernel side failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {what} from the kernel: {why}")]
+pub struct ReadError {
+    /// Which map or program.
+    pub what: &'static str,
+    /// Why.
+    pub why: String,
+}
