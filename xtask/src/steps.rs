@@ -1,7 +1,9 @@
 //! Progress: a line when a step begins and one when it ends, with the time since the start; and how a failure reads.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -28,15 +30,24 @@ impl Steps {
         alone: &str,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        self.say(name);
         let begun = Instant::now();
-        let done = work()
-            .with_context(|| format!("step {name} failed\nhint: {alone} does only this step"))?;
+        let done = self.last_word(name, alone, work)?;
         self.say(format_args!(
             "{name}: done in {:.1} s",
             begun.elapsed().as_secs_f64()
         ));
         Ok(done)
+    }
+
+    /// Does one step and says nothing after it, so that what the step printed itself stands last.
+    pub(crate) fn last_word<T>(
+        &self,
+        name: &str,
+        alone: &str,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.say(name);
+        work().with_context(|| format!("step {name} failed\nhint: {alone} does only this step"))
     }
 
     /// A line of progress.
@@ -73,11 +84,11 @@ pub(crate) fn output_of(command: &mut Command) -> Option<String> {
 
 /// A command as one would type it.
 pub(crate) fn words(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    words.join(" ")
 }
 
 /// Prints an error: its causes as one sentence, then the hints.

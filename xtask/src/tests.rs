@@ -79,7 +79,7 @@ fn can_be_root() -> bool {
 }
 
 fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
-    steps.step("pure tests", "cargo xtask test pure", || {
+    steps.last_word("pure tests", "cargo xtask test pure", || {
         let runner = Runner::of(workspace);
         run(&mut runner.command(
             workspace,
@@ -92,7 +92,7 @@ fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
 
 fn kernel(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
     let binary = agent::build_for_tests(workspace, steps)?;
-    steps.step("kernel tests", "cargo xtask test kernel", || {
+    steps.last_word("kernel tests", "cargo xtask test kernel", || {
         let runner = Runner::of(workspace);
         // Built as the user who asks, run as root.
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
