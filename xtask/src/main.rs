@@ -1,3 +1,79 @@
-//! xtask
+//! What one does with this repository, as commands: `cargo xtask --help`. Each command has a file of its own here.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod agent;
+mod kernel_side;
+mod setup;
+mod steps;
+mod tests;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use steps::Steps;
+use tests::Ring;
+use workspace::Workspace;
+
+/// What one does with this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the kernel programs, and fetch what that needs: rust-src and the pinned bpf-linker
+    BuildEbpf,
+    /// Build the kernel programs and the agent around them, optimised
+    Build,
+    /// Build everything and run the agent as root: `cargo xtask run -- --listen 127.0.0.1:0`
+    Run {
+        /// Flags of `sockmeter run`
+        #[arg(last = true)]
+        flags: Vec<String>,
+    },
+    /// Set the machine up, check the code's form, and run every test that this machine can run
+    Test {
+        /// Only the tests of one ring: no set-up, no checks of form
+        ring: Option<Ring>,
+        /// Arguments of the test runner, such as part of a test's name
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Check the rules for files, imports and names that the compiler does not know
+    Tidy,
+    /// Install the programs that the kernel tests drive (Debian packages); no service is started
+    Setup,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            steps::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    let workspace = Workspace::new();
+    let steps = Steps::new();
+    match command {
+        Command::BuildEbpf => kernel_side::build(&workspace, &steps),
+        Command::Build => agent::build(&workspace, &steps).map(drop),
+        Command::Run { flags } => agent::run(&workspace, &steps, &flags),
+        Command::Test { ring: None, filter } => tests::everything(&workspace, &steps, &filter),
+        Command::Test {
+            ring: Some(ring),
+            filter,
+        } => tests::one_ring(&workspace, &steps, ring, &filter),
+        Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
+        Command::Setup => setup::packages(&steps),
+    }
+}

@@ -1,0 +1,122 @@
+//! `cargo xtask setup`: the programs that the kernel tests drive, from Debian's packages. Nothing is started: neither
+//! now, nor at the next boot.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+use nix::unistd::geteuid;
+
+use crate::steps::{Steps, output_of, run};
+
+const ALONE: &str = "cargo xtask setup";
+
+/// Each program that a test may run, and the package that has it.
+const PROGRAMS: [(&str, &str); 13] = [
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("python3", "python3-minimal"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("prometheus-node-exporter", "prometheus-node-exporter"),
+    ("wireguard-go", "wireguard-go"),
+    ("wg", "wireguard-tools"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("iperf3", "iperf3"),
+];
+
+/// Debian's packages start their services when they are installed, unless policy-rc.d forbids it (invoke-rc.d(8)), and
+/// enable them for the next boot. A policy that is there already is left alone.
+const INSTALL: &str = r#"
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\n# Made by cargo xtask setup, which removes it when it is done.\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+fi
+apt-get update -qq
+apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "$@"
+if command -v systemctl > /dev/null; then
+    for package in "$@"; do
+        systemctl disable --quiet "${package%-light}.service" 2> /dev/null || true
+    done
+fi
+"#;
+
+/// Installs what is missing.
+pub(crate) fn packages(steps: &Steps) -> Result<()> {
+    steps.step("setup", ALONE, || {
+        let missing = missing(is_installed);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let list = missing.join(" ");
+        if !on_path("apt-get") {
+            bail!("{list}: missing, and there is no apt-get\nhint: install what your system calls them, then try again");
+        }
+        steps.say(format_args!("installing {list}; no service is started"));
+        let Some(mut shell) = as_root("sh") else {
+            bail!("{list}: missing, and installing them needs root\nhint: sudo apt-get install {list}");
+        };
+        run(shell.args(["-c", INSTALL, "setup"]).args(missing).stdin(Stdio::null()))
+    })
+}
+
+/// A program as root: directly, or by sudo if that asks for no password; `None` if neither is possible.
+pub(crate) fn as_root(program: &str) -> Option<Command> {
+    if geteuid().is_root() {
+        return Some(Command::new(program));
+    }
+    output_of(
+        Command::new("sudo")
+            .args(["-n", "true"])
+            .stdin(Stdio::null()),
+    )?;
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "-E", program]);
+    Some(sudo)
+}
+
+fn missing(installed: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !installed(program))
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    packages
+}
+
+/// Also where only root looks, because a user's PATH often leaves that out.
+fn is_installed(program: &str) -> bool {
+    on_path(program)
+        || ["/usr/sbin", "/sbin"]
+            .iter()
+            .any(|folder| Path::new(folder).join(program).exists())
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).exists()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn a_package_is_missing_once_for_all_its_programs() {
+        assert_eq!(
+            missing(|program| !program.starts_with("prom")),
+            ["prometheus", "prometheus-node-exporter"]
+        );
+        assert_eq!(missing(|_| true), Vec::<&str>::new());
+    }
+}

@@ -1,0 +1,91 @@
+//! Who may import whom in the agent: one direction, from the kernel's maps to the page. How imports are found is in
+//! `imports`.
+
+/// A module of the agent, and what it may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Module {
+    pub(super) name: &'static str,
+    /// Modules of the agent that it may import.
+    pub(super) imports: &'static [&'static str],
+    pub(super) kind: Kind,
+}
+
+/// Where a module stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Values in, values out: tested without privileges.
+    Stage,
+    /// Touches the outside world.
+    Rim,
+    /// Puts all of it together.
+    Whole,
+}
+
+/// The modules, the stages in the order in which values pass through them.
+pub(super) const MODULES: [Module; 12] = [
+    stage("snapshot", &[]),
+    stage("route", &[]),
+    stage("attribution", &["snapshot", "route"]),
+    stage("model", &["snapshot", "route", "attribution"]),
+    stage("exposition", &["snapshot", "route", "attribution", "model"]),
+    rim("config", &[]),
+    rim("cli", &["config"]),
+    rim("http", &["config"]),
+    rim("kernel", &["snapshot", "config"]),
+    rim("host", &["snapshot", "attribution", "config"]),
+    rim("upstream", &["exposition", "config"]),
+    Module {
+        name: "pipeline",
+        imports: &[],
+        kind: Kind::Whole,
+    },
+];
+
+/// Outside crates that only some modules may know. What is not here is free for all.
+pub(super) const CRATES: [(&str, &[&str]); 14] = [
+    ("aya", &["kernel"]),
+    ("aya_log", &["kernel"]),
+    ("aya_obj", &["kernel"]),
+    ("nix", &["kernel", "host"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("hyper", &["http", "upstream"]),
+    ("hyper_util", &["http", "upstream"]),
+    ("http_body_util", &["http", "upstream"]),
+    ("rustls", &["http", "upstream"]),
+    ("tokio_rustls", &["http", "upstream"]),
+    ("toml", &["config"]),
+    ("tokio", &["http", "upstream", "kernel", "host"]),
+];
+
+/// What no stage may touch in the standard library. Addresses are values and stay allowed.
+pub(super) const OUTSIDE: [&str; 8] = [
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::os",
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "std::net::UdpSocket",
+    "std::net::ToSocketAddrs",
+];
+
+/// Time is a value that comes in: no stage looks at a clock.
+pub(super) const CLOCKS: [&str; 2] = ["Instant::now", "SystemTime::now"];
+
+const fn stage(name: &'static str, imports: &'static [&'static str]) -> Module {
+    Module {
+        name,
+        imports,
+        kind: Kind::Stage,
+    }
+}
+
+const fn rim(name: &'static str, imports: &'static [&'static str]) -> Module {
+    Module {
+        name,
+        imports,
+        kind: Kind::Rim,
+    }
+}
