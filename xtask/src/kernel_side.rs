@@ -47,7 +47,9 @@ pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
             .env(
                 "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
-                "-C debuginfo=2 -C link-arg=--btf",
+                // v3 has the atomic operations; words are read where they lie, aligned or not.
+                "-C debuginfo=2 -C target-cpu=v3 -C link-arg=--btf \
+                 -C link-arg=--cpu-features=+allows-misaligned-mem-access",
             )
             // Either would take the place of the flags above.
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
