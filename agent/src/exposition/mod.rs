@@ -18,6 +18,9 @@ pub use self::number::Number;
 pub use self::page::Page;
 pub use self::samples::Samples;
 
+pub(crate) use self::escape::{push_help, push_label_value};
+pub(crate) use self::number::{push_bound, push_float};
+
 /// The format of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

@@ -218,8 +218,13 @@ fn check(family: &Family, open: bool, series: &mut BTreeSet<(String, Vec<(String
             return Err(format!("series twice: {sample:?}"));
         }
         check_value(family, sample, open)?;
-        let own = if family.kind == "stateset" { family.name.as_str() } else { "" };
-        labels.retain(|(name, _)| !(name == "le" || name == "quantile" || name == own));
+        let inner = match family.kind.as_str() {
+            "stateset" => family.name.as_str(),
+            "summary" if sample.name == family.name => "quantile",
+            "histogram" | "gaugehistogram" if sample.name.ends_with("_bucket") => "le",
+            _ => "",
+        };
+        labels.retain(|(name, _)| name != inner);
         if open && previous.as_ref() != Some(&labels) && groups.contains_key(&labels) {
             return Err("samples of one group apart".into());
         }
