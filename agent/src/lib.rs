@@ -7,8 +7,10 @@
 pub mod attribution;
 pub mod cli;
 pub mod config;
+pub mod exposition;
 pub mod http;
 pub mod kernel;
 pub mod model;
 pub mod route;
 pub mod snapshot;
+pub mod upstream;

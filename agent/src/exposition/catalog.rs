@@ -1,0 +1,193 @@
+//! The one list of our metric families. Reference page, dashboards check and tests are derived from it.
+//!
+//! Not here: families merged from another exporter (`upstream`).
+
+use super::family::{Family, Kind};
+
+/// Makes a constant of each row, and of all of them together the list [`ALL`].
+macro_rules! families {
+    ($($constant:ident $kind:ident $name:literal $unit:literal [$($label:literal)*] $help:literal)+) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help)]
+            pub static $constant: Family =
+                Family { name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help };
+        )+
+        /// Every family, in the order of the contract.
+        pub static ALL: &[&Family] = &[$(&$constant),+];
+    };
+}
+
+families! {
+    // HTTP of an observed service.
+
+    REQUEST_BYTES Counter "{service}_http_request_bytes_total" "bytes" ["endpoint" "method"]
+        "Request body bytes that crossed the stream, without head and without chunk framing."
+    RESPONSE_BYTES Counter "{service}_http_response_bytes_total" "bytes" ["endpoint" "method" "status"]
+        "Response body bytes that crossed the stream, without head and without chunk framing."
+    REQUEST_SIZE Histogram "{service}_http_request_size_bytes" "bytes" ["endpoint" "method"]
+        "Body bytes of each request that has a body, without chunk framing."
+    RESPONSE_SIZE Histogram "{service}_http_response_size_bytes" "bytes" ["endpoint" "method" "status"]
+        "Body bytes of each response that has a body, without chunk framing."
+    BANDWIDTH_TOTAL Counter "{service}_http_bandwidth_bytes_total" "bytes" ["direction"]
+        "Body bytes of all requests (inbound) or of all responses (outbound)."
+    REQUESTS Counter "{service}_http_requests_total" "" []
+        "Complete request heads, with or without a body."
+    REQUEST_SIZE_AVG Gauge "{service}_http_request_size_bytes_avg" "bytes" []
+        "Request body bytes divided by all requests, those without a body too."
+    RESPONSE_SIZE_AVG Gauge "{service}_http_response_size_bytes_avg" "bytes" []
+        "Response body bytes divided by all requests, those without a body too."
+    BANDWIDTH Gauge "{service}_bandwidth_bytes_per_second" "bytes_per_second" ["direction"]
+        "Bytes per second of the service's TCP streams (every application byte), over the last 10 seconds."
+    EXCHANGES Counter "{service}_http_exchanges_total" "" ["endpoint" "method" "status"]
+        "Completed exchanges, those without any body too; status is none if no final status came."
+    WIRE_BYTES Counter "{service}_http_wire_bytes_total" "bytes" ["endpoint" "method" "direction"]
+        "Every application byte of the exchanges in the TCP stream: first line, header fields, framing, body, interim answers; for TLS the plaintext."
+    EXCHANGE_DURATION Histogram "{service}_http_exchange_duration_seconds" "seconds" ["endpoint" "method" "status"]
+        "Time from the first byte of the request to the last byte of the exchange."
+    UNATTRIBUTED_BYTES Counter "{service}_http_unattributed_bytes_total" "bytes" ["direction" "reason"]
+        "TCP stream bytes of the service's sockets that belong to no exchange, by the reason why."
+    STREAM_BYTES Counter "sockmeter_service_stream_bytes_total" "bytes" ["service" "direction"]
+        "Application bytes of all TCP streams of the service, counted apart from the exchanges; no SYN, no FIN, no retransmission."
+    OPEN_BYTES Gauge "sockmeter_service_open_bytes" "bytes" ["service" "direction"]
+        "TCP stream bytes of exchanges or heads that are not finished yet."
+    IMBALANCE_BYTES Gauge "sockmeter_ledger_imbalance_bytes" "bytes" ["service" "direction"]
+        "TCP stream bytes less wire, unattributed and open bytes; 0 when the books balance."
+    ENDPOINTS_FOLDED Counter "sockmeter_service_endpoints_folded_total" "" ["service"]
+        "Exchanges booked under the endpoint other because the service has as many endpoints as it may."
+
+    // Sockets.
+
+    SOCKET_RECEIVE_BYTES Counter "sockmeter_socket_receive_bytes_total" "bytes" ["protocol" "role" "port" "process"]
+        "Application bytes received: TCP the in-order stream without SYN and FIN, UDP the payload before a full buffer could drop it."
+    SOCKET_TRANSMIT_BYTES Counter "sockmeter_socket_transmit_bytes_total" "bytes" ["protocol" "role" "port" "process"]
+        "Application bytes sent: TCP the highest stream position without SYN, FIN and retransmissions, UDP the payload."
+    SOCKET_RETRANSMIT_BYTES Counter "sockmeter_socket_retransmit_bytes_total" "bytes" ["protocol" "role" "port" "process"]
+        "TCP stream bytes sent again; they are not in the transmit bytes."
+    SOCKETS Gauge "sockmeter_sockets" "" ["protocol" "role" "state"]
+        "Live sockets by the kernel's name of their state."
+    SOCKETS_OPENED Counter "sockmeter_sockets_opened_total" "" ["protocol" "role"]
+        "Sockets that were opened."
+    SOCKETS_CLOSED Counter "sockmeter_sockets_closed_total" "" ["protocol" "role"]
+        "Sockets that were closed."
+    ROUND_TRIP Histogram "sockmeter_tcp_round_trip_seconds" "seconds" ["role" "port"]
+        "The kernel's smoothed round trip time of a TCP socket when it closed."
+
+    // Interfaces.
+
+    INTERFACE_RECEIVE_BYTES Counter "sockmeter_interface_receive_bytes_total" "bytes" ["interface" "netns" "family"]
+        "Bytes received on the device as the kernel program saw them: layer 2 where the device has a link header, else layer 3."
+    INTERFACE_TRANSMIT_BYTES Counter "sockmeter_interface_transmit_bytes_total" "bytes" ["interface" "netns" "family"]
+        "Bytes sent on the device as the kernel program saw them: layer 2 where the device has a link header, else layer 3."
+    INTERFACE_RECEIVE_PACKETS Counter "sockmeter_interface_receive_packets_total" "packets" ["interface" "netns" "family"]
+        "Packets received on the device, as they go on the wire (segments of a merged packet counted singly)."
+    INTERFACE_TRANSMIT_PACKETS Counter "sockmeter_interface_transmit_packets_total" "packets" ["interface" "netns" "family"]
+        "Packets sent on the device, as they go on the wire (segments of a large packet counted singly)."
+    INTERFACE_KERNEL_BYTES Counter "sockmeter_interface_kernel_bytes_total" "bytes" ["interface" "netns" "direction"]
+        "The kernel's own byte counter of the device at the same moment; on WireGuard these are encrypted messages."
+
+    // WireGuard.
+
+    PEER_RECEIVE_BYTES Counter "sockmeter_wireguard_peer_receive_bytes_total" "bytes" ["interface" "netns" "public_key" "peer"]
+        "Encrypted WireGuard message bytes received from the peer, as WireGuard itself counts them."
+    PEER_TRANSMIT_BYTES Counter "sockmeter_wireguard_peer_transmit_bytes_total" "bytes" ["interface" "netns" "public_key" "peer"]
+        "Encrypted WireGuard message bytes sent to the peer, as WireGuard itself counts them."
+    PEER_LAST_HANDSHAKE Gauge "sockmeter_wireguard_peer_last_handshake_timestamp_seconds" "seconds" ["interface" "netns" "public_key" "peer"]
+        "Unix time of the last handshake with the peer; 0 if there never was one."
+    PEERS Gauge "sockmeter_wireguard_peers" "" ["interface" "netns" "state"]
+        "Peers that are active (handshake younger than 180 seconds), idle, or never had a handshake."
+
+    // Jobs and containers.
+
+    JOB_RECEIVE_BYTES Counter "sockmeter_job_receive_bytes_total" "bytes" ["job"]
+        "Application bytes received by all sockets that the job owns."
+    JOB_TRANSMIT_BYTES Counter "sockmeter_job_transmit_bytes_total" "bytes" ["job"]
+        "Application bytes sent by all sockets that the job owns, without retransmissions."
+    CONTAINER_RECEIVE_BYTES Counter "sockmeter_container_receive_bytes_total" "bytes" ["container" "pod" "namespace" "unit"]
+        "Application bytes received by all sockets of the container."
+    CONTAINER_TRANSMIT_BYTES Counter "sockmeter_container_transmit_bytes_total" "bytes" ["container" "pod" "namespace" "unit"]
+        "Application bytes sent by all sockets of the container, without retransmissions."
+
+    // The agent about itself.
+
+    BUILD_INFO Gauge "sockmeter_build_info" "" ["version" "revision"]
+        "Always 1; the labels say what is running."
+    PROGRAM_ATTACHED Gauge "sockmeter_program_attached" "" ["program" "target"]
+        "1 if the kernel program is attached there; 0 if not, and then what it measures is absent."
+    PROGRAM_RUNS Counter "sockmeter_program_runs_total" "" ["program"]
+        "Runs of the kernel program, where the kernel counts them."
+    PROGRAM_RUN_SECONDS Counter "sockmeter_program_run_seconds_total" "seconds" ["program"]
+        "Time that the kernel program ran, where the kernel measures it."
+    LOST Counter "sockmeter_lost_total" "" ["reason"]
+        "Records (not bytes) that were lost, by the reason why."
+    MAP_ENTRIES Gauge "sockmeter_map_entries" "" ["map"]
+        "Entries in use of the kernel map."
+    MAP_CAPACITY Gauge "sockmeter_map_capacity" "" ["map"]
+        "Entries that the kernel map can hold."
+    SERIES Gauge "sockmeter_series" "" ["family"]
+        "Series that the family had on this page."
+    SCRAPE_DURATION Histogram "sockmeter_scrape_duration_seconds" "seconds" ["phase"]
+        "Time that a phase of answering a scrape took."
+    UPSTREAM_UP Gauge "sockmeter_upstream_up" "" ["upstream"]
+        "1 if the merged exporter answered in time when this page was made, else 0."
+    UPSTREAM_LEFT_OUT Counter "sockmeter_upstream_left_out_total" "" ["upstream" "reason"]
+        "Lines of the merged exporter's page that were left out, by the reason why."
+    PROCESS_CPU_SECONDS Counter "process_cpu_seconds_total" "seconds" []
+        "User and system CPU time of the agent."
+    PROCESS_OPEN_FDS Gauge "process_open_fds" "" []
+        "Open file descriptors of the agent."
+    PROCESS_MAX_FDS Gauge "process_max_fds" "" []
+        "File descriptors that the agent may open."
+    PROCESS_VIRTUAL_MEMORY Gauge "process_virtual_memory_bytes" "bytes" []
+        "Bytes of address space that the agent has mapped."
+    PROCESS_RESIDENT_MEMORY Gauge "process_resident_memory_bytes" "bytes" []
+        "Bytes of physical memory that the agent holds."
+    PROCESS_START_TIME Gauge "process_start_time_seconds" "seconds" []
+        "Unix time at which the agent started."
+    PROCESS_THREADS Gauge "process_threads" "" []
+        "Threads of the agent."
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{ALL, Kind};
+
+    #[test]
+    fn no_sample_name_belongs_to_two_families() {
+        let mut names = BTreeSet::new();
+        for family in ALL {
+            let base = family.name.strip_suffix("_total").unwrap_or(family.name);
+            let suffixes: &[&str] = match family.kind {
+                Kind::Counter => &["", "_total", "_created"],
+                Kind::Gauge => &[""],
+                Kind::Histogram => &["", "_bucket", "_sum", "_count", "_created"],
+            };
+            for suffix in suffixes {
+                assert!(names.insert(format!("{base}{suffix}")), "{} {suffix}", family.name);
+            }
+        }
+    }
+
+    #[test]
+    fn counters_end_in_total_and_only_they() {
+        for family in ALL {
+            assert_eq!(family.kind == Kind::Counter, family.name.ends_with("_total"), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn help_of_a_byte_family_says_bytes_and_all_are_one_sentence() {
+        for family in ALL {
+            assert!(family.unit != "bytes" || family.help.to_lowercase().contains("byte"), "{}", family.name);
+            assert!(family.help.ends_with('.') && !family.help.contains(['\n', '"', '\\']), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn units_stand_in_the_names() {
+        for family in ALL.iter().filter(|family| !family.unit.is_empty() && !family.name.ends_with("_avg")) {
+            assert_eq!(family.unit_in_name(), Some(family.unit), "{}", family.name);
+        }
+    }
+}
