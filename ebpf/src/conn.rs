@@ -5,6 +5,7 @@
 //! `pushed`; whoever holds the socket's lock (the send hook, the snapshot pass, the close) owns everything else.
 
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
+use crate::http::scan::{Scan, Window};
 use crate::http::side::{NEVER, Side};
 use crate::posting::Posting;
 
@@ -95,10 +96,10 @@ pub struct Conn {
     pub inbound: Side,
     /// What the service sends.
     pub outbound: Side,
-    /// Captured request head.
-    pub request_head: [u8; REQUEST_HEAD],
-    /// Captured status line.
-    pub status_line: [u8; STATUS_LINE],
+    /// Captured request head; twice the room, so that any piece can be appended at any place.
+    pub request_head: [u8; 2 * REQUEST_HEAD],
+    /// Captured status line, likewise.
+    pub status_line: [u8; 2 * STATUS_LINE],
     /// See `Early`.
     pub early: Early,
     /// The first waiting requests.
@@ -126,6 +127,16 @@ pub trait Outside {
     fn deep_remove(&mut self, cookie: u64, number: u32);
     /// Counts a loss of detail, by `crate::layout::LOSS_...`.
     fn lost(&mut self, what: u32);
+    /// Copies `len` bytes (1 to `http::head::REQUEST_HEAD`).
+    fn copy(into: *mut u8, from: *const u8, len: u32);
+    /// `scan::scan`. These four are here so that the kernel can have each verified once, by itself.
+    fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan;
+    /// `message::request_head`.
+    fn request_head(conn: &mut Conn, position: u64) -> bool;
+    /// `message::answer_head`.
+    fn answer_head(conn: &mut Conn, position: u64) -> bool;
+    /// `message::message_ended`.
+    fn message_ended(conn: &mut Conn, out: bool, position: u64);
     /// Calls `steps.step()` until it returns false, at most `times` times (no more than 8 million, the verifier's bound).
     fn repeat<S: Steps>(times: u32, steps: &mut S);
 }
@@ -159,8 +170,8 @@ impl Conn {
         turned: 0,
         inbound: Side::ZERO,
         outbound: Side::ZERO,
-        request_head: [0; REQUEST_HEAD],
-        status_line: [0; STATUS_LINE],
+        request_head: [0; 2 * REQUEST_HEAD],
+        status_line: [0; 2 * STATUS_LINE],
         early: Early { end: 0, body: 0, ended: 0, status: 0, pad: [0; 6] },
         entries: [Entry::ZERO; INLINE as usize],
     };

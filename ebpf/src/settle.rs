@@ -40,10 +40,18 @@ pub fn positions<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams)
     let mut last = Posting::EMPTY;
     book_aside(conn, &mut last, streams);
     balance(conn, &mut last, streams);
-    let moved = last.stream[0] | last.stream[1] | last.unattributed[0] | last.unattributed[1];
-    if moved != 0 || last.open != [0; 2] || last.requests != 0 {
+    if says_something(conn, &last) {
         post(conn, outside, &mut last);
     }
+}
+
+/// Whether there is anything to post.
+#[inline(always)]
+fn says_something(conn: &Conn, posting: &Posting) -> bool {
+    let bytes = posting.stream[0] | posting.stream[1] | posting.unattributed[0] | posting.unattributed[1];
+    let lost = posting.lost[0] | posting.lost[1] | conn.lost[0] | conn.lost[1];
+    let open = posting.open[0] | posting.open[1];
+    bytes | lost | open.cast_unsigned() | u64::from(posting.requests) != 0
 }
 
 /// Posts everything that is left; afterwards nothing may touch the connection.
@@ -60,7 +68,7 @@ pub fn close<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
     remainder(&mut conn.inbound, &mut last, streams, INBOUND);
     remainder(&mut conn.outbound, &mut last, streams, OUTBOUND);
     balance(conn, &mut last, streams);
-    if !post(conn, outside, &mut last) {
+    if says_something(conn, &last) && !post(conn, outside, &mut last) {
         outside.spill(&last);
     }
 }

@@ -4,29 +4,24 @@
 //! A segment is known by the stream positions `from..until`, not by its arrival: what was looked at already is skipped,
 //! so retransmissions and overlaps count once; what comes early is reported as a gap.
 
-use crate::conn::{Conn, Early, Entry, Outside, Steps};
-use crate::http::head::{self, Body, REQUEST_HEAD, STATUS_LINE};
-use crate::http::scan::{CARRY, Stop, WINDOW, Window, chunk_size, scan};
+use crate::conn::{Conn, Outside, Steps};
+use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
+use crate::http::scan::{CARRY, Stop, WINDOW, Window};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
-use crate::posting::{self, Reason};
+use crate::posting::Reason;
 
 /// Steps for one segment: enough for 64 KiB of two-byte chunks.
 const STEPS: u32 = 16 * 1024;
 
-/// The payload of a segment.
+/// The payload of a segment, and what earlier ones left behind.
 pub trait Segment {
     /// Copies `len` bytes (1 to `WINDOW`) from `offset` to `into`; false if they are not there.
     fn load(&self, offset: u32, into: *mut u8, len: u32) -> bool;
-}
-
-/// How a walk ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walked {
-    /// All that the segment holds was looked at.
-    Through,
-    /// The bytes in front of the segment are missing.
-    Gap,
+    /// Keeps the segment, which begins at position `from`, until the bytes in front of it came; false if there is no room.
+    fn keep(&mut self, from: u64, until: u64) -> bool;
+    /// Becomes the kept segment that covers `want`; its positions. Drops those that lie in front of it.
+    fn next(&mut self, want: u64) -> Option<(u64, u64)>;
 }
 
 /// A walk through one segment. `OUT`: from the service.
@@ -43,21 +38,30 @@ pub struct Walk<'a, S, O, const OUT: bool> {
     pub from: u64,
     /// Position behind its last byte.
     pub until: u64,
-    /// The stream ends behind it.
-    pub fin: bool,
-    /// Result.
-    pub walked: Walked,
+    /// Position behind which the stream ends; `NEVER` if it goes on.
+    pub fin: u64,
 }
 
 impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     /// Looks at all that is of interest.
     #[inline(always)]
-    pub fn run(&mut self) -> Walked {
+    pub fn run(&mut self) {
         O::repeat(STEPS, self);
-        if OUT && self.fin && self.conn.outbound.phase == side::UNTIL_CLOSE {
-            self.message_ended(self.until);
+        if OUT && self.fin != NEVER && self.conn.outbound.phase == side::UNTIL_CLOSE {
+            O::message_ended(self.conn, OUT, self.fin);
         }
-        self.walked
+    }
+
+    /// Goes on with a segment that was kept earlier, if there is one.
+    #[inline(always)]
+    fn next_segment(&mut self) -> bool {
+        let want = self.side().want;
+        let Some((from, until)) = self.segment.next(want) else {
+            return false;
+        };
+        self.from = from;
+        self.until = until;
+        true
     }
 
     #[inline(always)]
@@ -83,168 +87,11 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
             }
         }
         if OUT {
-            keep(&mut self.conn.status_line, self.window, have, len);
+            keep::<O, STATUS_LINE>(self.conn.status_line.as_mut_ptr(), self.window, have, len);
             self.conn.outbound.head_len = capped::<STATUS_LINE>(have, len);
         } else {
-            keep(&mut self.conn.request_head, self.window, have, len);
+            keep::<O, REQUEST_HEAD>(self.conn.request_head.as_mut_ptr(), self.window, have, len);
             self.conn.inbound.head_len = capped::<REQUEST_HEAD>(have, len);
-        }
-        true
-    }
-
-    /// A message ended at `position`: the next one begins there.
-    #[inline(always)]
-    fn message_ended(&mut self, position: u64) {
-        if OUT {
-            self.answer_ended(position);
-        } else {
-            let side = &mut self.conn.inbound;
-            if side.flags & side::CHUNKED != 0 && side.phase != side::BODY {
-                let body = side.body;
-                let number = self.conn.pushed.wrapping_sub(1);
-                let entry = self.conn.entry(self.outside, number);
-                if !entry.is_null() {
-                    // SAFETY: the entry of a request that has not ended is not posted, so it is still there; its
-                    // request half belongs to this hook.
-                    unsafe {
-                        (*entry).posting.body[posting::INBOUND] = body;
-                        core::ptr::write_volatile(&raw mut (*entry).end, position);
-                    }
-                }
-            }
-        }
-        let side = self.side();
-        if side.phase != side::OPAQUE {
-            side.begin(position);
-        }
-    }
-
-    /// An answer ended: its half of the entry is complete.
-    #[inline(always)]
-    fn answer_ended(&mut self, position: u64) {
-        let number = self.conn.answered;
-        let body = match self.conn.outbound.phase {
-            side::UNTIL_CLOSE => position.wrapping_sub(self.conn.outbound.body_start),
-            side::BODY => self.conn.outbound.length,
-            _ => self.conn.outbound.body,
-        };
-        let ended = self.outside.now();
-        let status = self.conn.status;
-        self.conn.status = 0;
-        if number != self.conn.pushed {
-            let entry = self.conn.entry(self.outside, number);
-            if !entry.is_null() {
-                // SAFETY: a live entry, whose answer half belongs to this hook.
-                unsafe { (*entry).answer(position, status, body, ended) };
-            }
-            self.conn.answered = number.wrapping_add(1);
-        } else if self.conn.early.status == 0 {
-            self.conn.early = Early { end: position, body, ended, status, pad: [0; 6] };
-        }
-    }
-
-    /// A request head is complete at `position`.
-    #[inline(always)]
-    fn request_head(&mut self, position: u64) -> bool {
-        let number = self.conn.pushed;
-        let entry = self.conn.room(self.outside, number);
-        if entry.is_null() {
-            self.outside.lost(layout::LOSS_PIPELINE);
-            return false;
-        }
-        let body = head::request_body(&self.conn.inbound);
-        let (end, length) = match body {
-            Body::Length(length) => (position.wrapping_add(length), length),
-            Body::Chunked => (NEVER, 0),
-            _ => (position, 0),
-        };
-        let side = &mut self.conn.inbound;
-        let cut = side.line_len == 0;
-        let kept = if cut { side.head_len } else { side.line_len };
-        // SAFETY: the entry was just taken for this request and is not published yet.
-        let entry = unsafe { &mut *entry };
-        entry.start = side.start;
-        entry.head_end = position;
-        entry.end = end;
-        entry.answer_end = 0;
-        entry.method = head::method_class(&self.conn.request_head);
-        entry.posting.kind = posting::KIND_EXCHANGE;
-        entry.posting.flags = if cut { posting::CUT_HEAD } else { 0 };
-        if end != position {
-            entry.posting.flags |= posting::REQUEST_BODY;
-        }
-        entry.posting.status = 0;
-        entry.posting.lost = [0; 2];
-        entry.posting.ended = 0;
-        entry.posting.body = [length, 0];
-        entry.posting.began = self.conn.began;
-        entry.posting.head_len = kept;
-        copy_words(&mut entry.head, &self.conn.request_head);
-        side.want = end;
-        match body {
-            Body::Length(_) => side.phase = side::BODY,
-            Body::Chunked => {
-                side.phase = side::CHUNK_SIZE;
-                side.want = position;
-            }
-            _ => {}
-        }
-        self.conn.last_head_end = position;
-        // Published last: the other direction looks at an entry only after this.
-        // SAFETY: a plain field; volatile keeps the order of the two stores.
-        unsafe { core::ptr::write_volatile(&raw mut self.conn.pushed, number.wrapping_add(1)) };
-        if end == position {
-            self.conn.inbound.begin(position);
-        }
-        true
-    }
-
-    /// An answer's head is complete at `position`; false if it cannot be read on.
-    #[inline(always)]
-    fn answer_head(&mut self, position: u64) -> bool {
-        let Some(status) = head::status(&self.conn.status_line) else {
-            return false;
-        };
-        let number = self.conn.answered;
-        let mut method = head::METHOD_PLAIN;
-        if number != self.conn.pushed {
-            let entry = self.conn.entry(self.outside, number);
-            if !entry.is_null() {
-                // SAFETY: published entries are not written by the receive hook but for their end and body.
-                method = unsafe { (*entry).method };
-            }
-        } else if self.conn.inbound.phase == side::OPAQUE || self.conn.early.status != 0 {
-            return false;
-        }
-        let body = head::answer_body(&self.conn.outbound, status, method);
-        if body == Body::Interim {
-            let side = &mut self.conn.outbound;
-            side.want = position;
-            side.next();
-            return true;
-        }
-        self.conn.status = status;
-        let side = &mut self.conn.outbound;
-        side.body_start = position;
-        match body {
-            Body::Length(length) => {
-                side.want = position.wrapping_add(length);
-                side.phase = side::BODY;
-            }
-            Body::Chunked => {
-                side.want = position;
-                side.phase = side::CHUNK_SIZE;
-            }
-            Body::UntilClose => {
-                side.want = NEVER;
-                side.phase = side::UNTIL_CLOSE;
-            }
-            Body::Upgraded => {
-                self.answer_ended(position);
-                self.conn.outbound.set_aside(position, Reason::Upgraded as u8);
-                self.conn.cut = 1 + Reason::Upgraded as u8;
-            }
-            Body::None | Body::Interim => self.message_ended(position),
         }
         true
     }
@@ -279,17 +126,21 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
         }
         if phase == side::BODY {
             if until < want {
-                return false;
+                return self.next_segment();
             }
-            self.message_ended(want);
+            O::message_ended(self.conn, OUT, want);
             return true;
         }
         if until <= want {
-            return false;
+            return self.next_segment();
         }
         if from > want {
-            self.walked = Walked::Gap;
-            return false;
+            if !self.segment.keep(from, until) {
+                self.outside.lost(layout::LOSS_STASH);
+                self.give_up(Reason::Lost);
+                return false;
+            }
+            return self.next_segment();
         }
         let limit = if phase == side::CHUNK_SIZE { 64 } else { u64::from(WINDOW) };
         let rest = until.wrapping_sub(want);
@@ -309,7 +160,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
             return false;
         }
         let side = if OUT { &mut self.conn.outbound } else { &mut self.conn.inbound };
-        let scan = scan::<O>(side, self.window, len);
+        let scan = O::scan(side, self.window, len);
         let position = want.wrapping_add(u64::from(scan.used.wrapping_sub(CARRY)));
         side.want = position;
         if scan.first_line_feed != 0 {
@@ -325,10 +176,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
                 false
             }
             Stop::ChunkSize => {
-                let Some(size) = chunk_size(self.window, scan.line) else {
-                    self.give_up(Reason::NotHttp);
-                    return false;
-                };
+                let size = scan.chunk;
                 if size == 0 {
                     side.phase = side::TRAILER;
                 } else {
@@ -339,28 +187,17 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
                 true
             }
             Stop::Blank if phase == side::TRAILER => {
-                self.message_ended(position);
+                O::message_ended(self.conn, OUT, position);
                 true
             }
             Stop::Blank => {
-                let readable = if OUT { self.answer_head(position) } else { self.request_head(position) };
+                let readable = if OUT { O::answer_head(self.conn, position) } else { O::request_head(self.conn, position) };
                 if !readable {
                     self.give_up(if OUT { Reason::NotHttp } else { Reason::Lost });
                 }
                 readable
             }
         }
-    }
-}
-
-impl Entry {
-    /// Fills in the answer half.
-    #[inline(always)]
-    pub fn answer(&mut self, end: u64, status: u16, body: u64, ended: u64) {
-        self.answer_end = end;
-        self.posting.status = status;
-        self.posting.body[posting::OUTBOUND] = body;
-        self.posting.ended = ended;
     }
 }
 
@@ -371,38 +208,13 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
     if sum > N as u32 { N as u16 } else { sum as u16 }
 }
 
-/// Appends the window's `len` fresh bytes to a capture of `have` bytes.
+/// Appends the window's `len` fresh bytes to a capture of `have` bytes (at most `N`) that has room for twice as many.
 #[inline(always)]
-fn keep<const N: usize>(capture: &mut [u8; N], window: &Window, have: u16, len: u32) {
-    let mut i: u32 = 0;
-    if have == 0 {
-        // What lies behind `len` is copied too, and never read: one fixed copy costs less than a loop with a bound.
-        while i < N as u32 {
-            let word = window.word(CARRY + i).to_le_bytes();
-            let mut k = 0;
-            while k < 8 {
-                capture[i as usize + k] = word[k];
-                k += 1;
-            }
-            i += 8;
-        }
+fn keep<O: Outside, const N: usize>(capture: *mut u8, window: &mut Window, have: u16, len: u32) {
+    let at = window.blur(u32::from(have));
+    if at >= N as u32 {
         return;
     }
-    while i < N as u32 {
-        let at = window.blur(u32::from(have) + i);
-        if i >= len || at >= N as u32 {
-            return;
-        }
-        capture[(at as usize) & (N - 1)] = window.byte(CARRY + i);
-        i += 1;
-    }
-}
-
-#[inline(always)]
-fn copy_words(into: &mut [u8; REQUEST_HEAD], from: &[u8; REQUEST_HEAD]) {
-    let mut i = 0;
-    while i < REQUEST_HEAD {
-        into[i] = from[i];
-        i += 1;
-    }
+    let len = if len > N as u32 { N as u32 } else { len };
+    O::copy(capture.wrapping_add(at as usize), window.fresh(), len);
 }

@@ -32,12 +32,15 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{ProgramState, ReadError, Snapshot};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 16] = [
+const PINNED: [&str; 19] = [
     "SOCKET",
     "OWNER",
     "CONN",
     "JOURNAL",
     "DEEP",
+    "STASH",
+    "BLOCKS",
+    "FREE_BLOCKS",
     "SERVICE_PORTS",
     "SPILLS",
     "LOST",

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use sockmeter_ebpf::layout::{self, LOSSES, SERVICES, Spill};
+use sockmeter_ebpf::stash::BLOCKS;
 use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
 
 use super::{Refusal, take};
@@ -24,6 +25,7 @@ pub(super) struct Maps {
     spills: Array<MapData, [u8; SPILL]>,
     lost: PerCpuArray<MapData, u64>,
     layout: Array<MapData, [u64; 2]>,
+    free_blocks: Queue<MapData, u32>,
 }
 
 /// What is pinned as the layout at `path`.
@@ -41,12 +43,19 @@ impl Maps {
             spills: take(ebpf, "SPILLS")?,
             lost: take(ebpf, "LOST")?,
             layout: take(ebpf, "LAYOUT")?,
+            free_blocks: take(ebpf, "FREE_BLOCKS")?,
         })
     }
 
     /// Writes whose layout this is, and the entries for what no map has room for.
     pub(super) fn prepare(&mut self, fingerprint: u64) -> Result<(), Refusal> {
         let failed = |error: MapError| Refusal::because("cannot prepare the maps", &error);
+        let is_new = self.layout.get(&0, 0).map_err(failed)? == [0, 0];
+        if is_new {
+            for block in 0..BLOCKS {
+                self.free_blocks.push(block, 0).map_err(failed)?;
+            }
+        }
         self.layout.set(0, [u64::from(layout::VERSION), fingerprint], 0).map_err(failed)?;
         for protocol in [TCP, UDP] {
             let mut key = [0; TOTALS_KEY];

@@ -34,7 +34,7 @@ pub enum Body {
 /// The method class of a captured request head.
 #[inline(always)]
 #[must_use]
-pub fn method_class(head: &[u8; REQUEST_HEAD]) -> u8 {
+pub fn method_class(head: &[u8; 2 * REQUEST_HEAD]) -> u8 {
     if head[0] == b'H' && head[1] == b'E' && head[2] == b'A' && head[3] == b'D' && head[4] == b' ' {
         METHOD_HEAD
     } else if head[0] == b'C'
@@ -68,7 +68,7 @@ pub fn request_body(side: &Side) -> Body {
 /// The status code of a captured status line; `None` if it is none (RFC 9112 4).
 #[inline(always)]
 #[must_use]
-pub fn status(line: &[u8; STATUS_LINE]) -> Option<u16> {
+pub fn status(line: &[u8; 2 * STATUS_LINE]) -> Option<u16> {
     let http = line[0] == b'H' && line[1] == b'T' && line[2] == b'T' && line[3] == b'P';
     if !http || line[4] != b'/' || line[5] != b'1' || line[6] != b'.' || line[8] != b' ' {
         return None;

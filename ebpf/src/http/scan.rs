@@ -34,6 +34,10 @@ pub struct Window {
     bytes: [u8; SIZE],
     /// Always 0, which the verifier cannot know: see `Window::blur`.
     zero: u32,
+    /// A `Scan`'s fields, to hand over from one function of the kernel side to another.
+    used: u32,
+    chunk: u64,
+    first_line_feed: u32,
     pad: u32,
 }
 
@@ -46,7 +50,7 @@ pub enum Stop {
     Blank,
     /// A chunk-size line ended.
     ChunkSize,
-    /// The first line of a head is not HTTP/1.
+    /// The first line of a head is not HTTP/1, or a chunk-size line has no size.
     NotHttp,
 }
 
@@ -57,8 +61,8 @@ pub struct Scan {
     pub stop: Stop,
     /// Index behind the last byte that was used.
     pub used: u32,
-    /// Index of the first byte of the line that stopped it (for `ChunkSize`).
-    pub line: u32,
+    /// The size that a chunk-size line said.
+    pub chunk: u64,
     /// Index of the line feed that ended a head's first line in this scan, else 0.
     pub first_line_feed: u32,
 }
@@ -67,7 +71,22 @@ impl Window {
     /// An empty window (for user space; in the kernel it lies in a map).
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: [0; SIZE], zero: 0, pad: 0 }
+        Self { bytes: [0; SIZE], zero: 0, used: 0, chunk: 0, first_line_feed: 0, pad: 0 }
+    }
+
+    /// Notes how a scan ended.
+    #[inline(always)]
+    pub fn keep_result(&mut self, scan: &Scan) {
+        self.used = scan.used;
+        self.chunk = scan.chunk;
+        self.first_line_feed = scan.first_line_feed;
+    }
+
+    /// How the last scan ended.
+    #[inline(always)]
+    #[must_use]
+    pub fn result(&self, stop: Stop) -> Scan {
+        Scan { stop, used: self.used, chunk: self.chunk, first_line_feed: self.first_line_feed }
     }
 
     /// Makes the verifier forget what it knows of an index: else every step of a loop looks different to it, and it
@@ -167,7 +186,7 @@ pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
     let Lines { pos, line, start, length_at, first_line_feed, stop, .. } = lines;
     let length_at = window.blur(length_at);
     if length_at != 0 && side.phase != side::TRAILER {
-        side.length = decimal(window, length_at);
+        side.length = decimal::<O>(window, length_at);
         side.flags |= side::LENGTH;
     }
     let stop = match stop {
@@ -178,11 +197,19 @@ pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
             let pos = window.blur(pos);
             let reached = if pos < end { pos } else { end };
             window.keep(side, reached, reached.wrapping_sub(window.blur(line)));
-            return Scan { stop: Stop::Exhausted, used: reached, line, first_line_feed };
+            return Scan { stop: Stop::Exhausted, used: reached, chunk: 0, first_line_feed };
         }
     };
     side.carried = 0;
-    Scan { stop, used: window.blur(line), line: start, first_line_feed }
+    let mut stop = stop;
+    let mut chunk = 0;
+    if stop == Stop::ChunkSize {
+        match chunk_size::<O>(window, start) {
+            Some(size) => chunk = size,
+            None => stop = Stop::NotHttp,
+        }
+    }
+    Scan { stop, used: window.blur(line), chunk, first_line_feed }
 }
 
 const BLANK: u32 = 1;
@@ -292,46 +319,66 @@ impl Steps for Lines<'_> {
     }
 }
 
+/// A number that is being read, a byte a step.
+struct Digits<'a> {
+    window: &'a Window,
+    at: u64,
+    value: u64,
+    digits: u64,
+}
+
 /// The decimal number at `at`, white space in front ignored; what is no digit ends it (RFC 9110 8.6).
 #[inline(always)]
-fn decimal(window: &Window, at: u32) -> u64 {
-    let mut value: u64 = 0;
-    let mut i = 0;
-    let mut digits = false;
-    while i < 28 {
-        let byte = window.byte(at + i);
-        i += 1;
+fn decimal<O: Outside>(window: &Window, at: u32) -> u64 {
+    let mut decimal = Decimal(Digits { window, at: u64::from(at), value: 0, digits: 0 });
+    O::repeat(28, &mut decimal);
+    decimal.0.value
+}
+
+struct Decimal<'a>(Digits<'a>);
+
+impl Steps for Decimal<'_> {
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let number = &mut self.0;
+        let byte = number.window.byte(number.window.blur(number.at as u32));
+        number.at += 1;
         let digit = byte.wrapping_sub(b'0');
         if digit < 10 {
-            digits = true;
-            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        } else if digits || (byte != b' ' && byte != b'\t') {
-            break;
+            number.digits += 1;
+            number.value = number.value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            return true;
         }
+        number.digits == 0 && (byte == b' ' || byte == b'\t')
     }
-    value
 }
 
 /// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit.
 #[inline(always)]
-#[must_use]
-pub fn chunk_size(window: &Window, at: u32) -> Option<u64> {
-    let mut value: u64 = 0;
-    let mut i = 0;
-    let mut digits = 0;
-    while i < 20 {
-        let byte = window.byte(at + i);
-        i += 1;
+fn chunk_size<O: Outside>(window: &Window, at: u32) -> Option<u64> {
+    let mut hexadecimal = Hexadecimal(Digits { window, at: u64::from(at), value: 0, digits: 0 });
+    O::repeat(20, &mut hexadecimal);
+    if hexadecimal.0.digits == 0 { None } else { Some(hexadecimal.0.value) }
+}
+
+struct Hexadecimal<'a>(Digits<'a>);
+
+impl Steps for Hexadecimal<'_> {
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let number = &mut self.0;
+        let byte = number.window.byte(number.window.blur(number.at as u32));
+        number.at += 1;
         let low = byte | 0x20;
         let digit = if byte.wrapping_sub(b'0') < 10 {
             byte - b'0'
         } else if low.wrapping_sub(b'a') < 6 {
             low - b'a' + 10
         } else {
-            break;
+            return false;
         };
-        digits += 1;
-        value = (value << 4) | u64::from(digit);
+        number.digits += 1;
+        number.value = (number.value << 4) | u64::from(digit);
+        true
     }
-    if digits == 0 { None } else { Some(value) }
 }

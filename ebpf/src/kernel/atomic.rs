@@ -25,6 +25,27 @@ pub(super) fn give(word: *mut u32) {
     unsafe { atomic_xchg::<u32, ORDER>(word, 0) };
 }
 
+/// Replaces `from` by `to`; false if the word was something else.
+#[inline(always)]
+pub(super) fn claim(word: *mut u32, from: u32, to: u32) -> bool {
+    // SAFETY: as in `add`.
+    unsafe { atomic_cxchg::<u32, ORDER, ORDER>(word, from, to) }.1
+}
+
+/// Sets a word, after all stores in front of it.
+#[inline(always)]
+pub(super) fn set(word: *mut u32, value: u32) {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xchg::<u32, ORDER>(word, value) };
+}
+
+/// Adds one.
+#[inline(always)]
+pub(super) fn count(word: *mut u32) {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xadd::<u32, u32, ORDER>(word, 1) };
+}
+
 /// `*mark = max(*mark, value)`, while other CPUs do the same.
 #[inline(always)]
 pub(super) fn raise(mark: *mut u64, value: u64) {

@@ -6,6 +6,7 @@ use sockmeter_ebpf::settle;
 
 use super::maps::{CONN, OWNER, SOCKET};
 use super::outside::Kernel;
+use super::stash;
 use super::tcp::{CLOSE, Tcp};
 use super::totals;
 
@@ -37,6 +38,9 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
     totals::round_trip(socket, tcp.round_trip());
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         settle::close(conn, &mut Kernel, [received, sent]);
+        if let Some(stash) = stash::of(tcp.sk()) {
+            stash::clear(stash);
+        }
     }
     0
 }

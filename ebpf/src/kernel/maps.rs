@@ -3,13 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::scan::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, books};
+use sockmeter_ebpf::stash::{self, Block, Stash};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -150,3 +151,15 @@ pub(super) static LAYOUT: Array<[u64; 2], 1> = Array::new();
 /// Names of the interfaces that were ever counted, by index.
 #[btf_map]
 pub(super) static INTERFACE_NAMES: HashMap<u32, [u8; 16], 8192, NO_PREALLOC> = HashMap::new();
+
+/// Which pieces of a connection's stream are kept: 3 KiB, made when something arrives early.
+#[btf_map]
+pub(super) static STASH: Storage<Stash, NO_PREALLOC> = Storage::new();
+
+/// The pieces' bytes: 1,024 blocks of 4 KiB. All in use: the connection's detail is given up, its bytes go to `lost`.
+#[btf_map]
+pub(super) static BLOCKS: Array<Block, { stash::BLOCKS as usize }> = Array::new();
+
+/// Numbers of the free blocks; user space fills it when it makes the maps.
+#[btf_map]
+pub(super) static FREE_BLOCKS: Queue<u32, { stash::BLOCKS as usize }> = Queue::new();

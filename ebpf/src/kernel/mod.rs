@@ -10,6 +10,7 @@ mod outside;
 mod owner;
 mod packet;
 mod snapshot;
+mod stash;
 mod tcp;
 mod totals;
 mod udp;

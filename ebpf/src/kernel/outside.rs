@@ -4,11 +4,14 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_loop, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
+    bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
     bpf_ringbuf_query,
 };
-use sockmeter_ebpf::conn::{Entry, Outside, Steps};
+use sockmeter_ebpf::conn::{Conn, Entry, Outside, Steps};
 use sockmeter_ebpf::http::head::REQUEST_HEAD;
+use sockmeter_ebpf::http::scan::{Scan, Stop, WINDOW, Window, scan};
+use sockmeter_ebpf::http::side::Side;
+use sockmeter_ebpf::message;
 use sockmeter_ebpf::layout::DeepKey;
 use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
 
@@ -38,6 +41,55 @@ fn output(from: *const c_void, len: u64) -> bool {
 unsafe extern "C" fn one<S: Steps>(_: u32, steps: *mut S) -> i64 {
     // SAFETY: `bpf_loop` hands over the context that it was given.
     if unsafe { &mut *steps }.step() { 0 } else { 1 }
+}
+
+// The functions below are global: the verifier looks at each once, by itself, with nothing known of its arguments, instead
+// of once for every way in which they are reached. Their pointers come as "memory or null".
+
+#[unsafe(no_mangle)]
+extern "C" fn scan_window(side: *mut Side, window: *mut Window, len: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(side), Some(window)) = (unsafe { side.as_mut() }, unsafe { window.as_mut() }) else {
+        return 0;
+    };
+    if len > WINDOW {
+        return 0;
+    }
+    let found = scan::<Kernel>(side, window, len);
+    window.keep_result(&found);
+    match found.stop {
+        Stop::Exhausted => 0,
+        Stop::Blank => 1,
+        Stop::ChunkSize => 2,
+        Stop::NotHttp => 3,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn request_head_read(conn: *mut Conn, position: u64) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    match unsafe { conn.as_mut() } {
+        Some(conn) => u32::from(message::request_head(conn, &mut Kernel, position)),
+        None => 0,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn answer_head_read(conn: *mut Conn, position: u64) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    match unsafe { conn.as_mut() } {
+        Some(conn) => u32::from(message::answer_head(conn, &mut Kernel, position)),
+        None => 0,
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn message_end_read(conn: *mut Conn, out: u32, position: u64) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    if let Some(conn) = unsafe { conn.as_mut() } {
+        message::message_ended(conn, &mut Kernel, out != 0, position);
+    }
+    0
 }
 
 impl Outside for Kernel {
@@ -115,6 +167,44 @@ impl Outside for Kernel {
         if let Some(counter) = LOST.get_ptr_mut(what) {
             add(counter, 1);
         }
+    }
+
+    #[inline(always)]
+    fn copy(into: *mut u8, from: *const u8, len: u32) {
+        // SAFETY: a local; the verifier wants to see both bounds.
+        let len = unsafe { core::ptr::read_volatile(&raw const len) };
+        if len == 0 || len > REQUEST_HEAD as u32 {
+            return;
+        }
+        // SAFETY: the verifier checks `into`; what cannot be read at `from` is not copied.
+        unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) };
+    }
+
+    #[inline(always)]
+    fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan {
+        let found = scan_window(side, window, len);
+        let stop = match found {
+            1 => Stop::Blank,
+            2 => Stop::ChunkSize,
+            3 => Stop::NotHttp,
+            _ => Stop::Exhausted,
+        };
+        window.result(stop)
+    }
+
+    #[inline(always)]
+    fn request_head(conn: &mut Conn, position: u64) -> bool {
+        request_head_read(conn, position) != 0
+    }
+
+    #[inline(always)]
+    fn answer_head(conn: &mut Conn, position: u64) -> bool {
+        answer_head_read(conn, position) != 0
+    }
+
+    #[inline(always)]
+    fn message_ended(conn: &mut Conn, out: bool, position: u64) {
+        message_end_read(conn, u32::from(out), position);
     }
 
     #[inline(always)]

@@ -4,20 +4,22 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::http::scan::WINDOW;
 use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
-use sockmeter_ebpf::posting::Reason;
+use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::walk::{Segment, Walk, Walked};
+use sockmeter_ebpf::stash::Block;
+use sockmeter_ebpf::walk::{Segment, Walk};
 
 use super::atomic::{give, raise, take};
 use super::maps::{CONN, DESKS, Desk, WINDOWS};
 use super::outside::Kernel;
+use super::stash;
 use super::tcp::Tcp;
 use super::udp;
 
@@ -126,12 +128,16 @@ fn load<const N: usize>(skb: *mut __sk_buff, at: u32, into: &mut [u8; N]) -> Opt
     if failed == 0 { Some(()) } else { None }
 }
 
-struct Payload {
+/// Where the bytes are: in the packet, or in a block of the stash.
+struct Payload<const OUT: bool> {
     skb: *mut __sk_buff,
-    at: u32,
+    sk: *mut c_void,
+    at: u64,
+    /// Null: in the packet.
+    block: *const Block,
 }
 
-impl Segment for Payload {
+impl<const OUT: bool> Segment for Payload<OUT> {
     #[inline(always)]
     fn load(&self, offset: u32, into: *mut u8, len: u32) -> bool {
         // The verifier wants to see both bounds here, the compiler knows better and would take them away.
@@ -140,8 +146,26 @@ impl Segment for Payload {
         if len == 0 || len > WINDOW {
             return false;
         }
-        // SAFETY: `into` has `WINDOW` bytes.
-        unsafe { bpf_skb_load_bytes(self.skb.cast::<c_void>(), self.at + offset, into.cast(), len) == 0 }
+        if self.block.is_null() {
+            let at = self.at as u32 + offset;
+            // SAFETY: `into` has `WINDOW` bytes.
+            return unsafe { bpf_skb_load_bytes(self.skb.cast::<c_void>(), at, into.cast(), len) == 0 };
+        }
+        let from = self.block.cast::<u8>().wrapping_add(offset as usize);
+        // SAFETY: `into` has `WINDOW` bytes; kernel memory is copied by a helper that fails instead of faulting.
+        unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) == 0 }
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, from: u64, until: u64) -> bool {
+        stash::keep(self.sk, usize::from(OUT), self.skb, self.at as u32, from, until)
+    }
+
+    #[inline(always)]
+    fn next(&mut self, want: u64) -> Option<(u64, u64)> {
+        let found = stash::find(stash::of(self.sk)?, usize::from(OUT), want)?;
+        self.block = found.block;
+        Some((found.from, found.from.wrapping_add(found.len)))
     }
 }
 
@@ -192,28 +216,27 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
     if !fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
         return;
     }
+    read::<true>(conn, tcp, skb, header, from, until);
+}
+
+/// Reads the packet and what it makes readable.
+#[inline(always)]
+fn read<const OUT: bool>(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header, from: u64, until: u64) {
     let Some(desk) = desk() else {
         Kernel.lost(LOSS_PACKET);
         return;
     };
-    let walked = Walk::<_, _, true> {
+    Walk::<_, _, OUT> {
         conn,
         window: &mut desk.window,
-        segment: Payload { skb, at: header.payload },
+        segment: Payload::<OUT> { skb, sk: tcp.sk(), at: u64::from(header.payload), block: core::ptr::null() },
         outside: &mut Kernel,
         from,
         until,
-        fin,
-        walked: Walked::Through,
+        fin: if header.flags & FIN != 0 { until } else { side::NEVER },
     }
     .run();
     free(desk);
-    if walked == Walked::Gap {
-        Kernel.lost(LOSS_STASH);
-        let start = conn.outbound.start;
-        conn.outbound.set_aside(start, Reason::Lost as u8);
-        conn.cut = 1 + Reason::Lost as u8;
-    }
 }
 
 /// The service receives. TCP has not looked at the segment yet, and nobody holds the socket's lock.
@@ -244,31 +267,35 @@ fn received(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
     } else if until < conn.inbound.want || (until == conn.inbound.want && conn.inbound.phase != side::BODY) {
         return;
     }
+    let arrivals = arrivals(tcp);
     if !take(&raw mut conn.busy) {
-        Kernel.lost(LOSS_STASH);
-        return;
-    }
-    if let Some(desk) = desk() {
-        let walked = Walk::<_, _, false> {
-            conn,
-            window: &mut desk.window,
-            segment: Payload { skb, at: header.payload },
-            outside: &mut Kernel,
-            from,
-            until,
-            fin: false,
-            walked: Walked::Through,
-        }
-        .run();
-        free(desk);
-        if walked == Walked::Gap {
+        // Another CPU is reading an earlier packet of this connection: leave ours to it, unless it is done meanwhile.
+        if !stash::keep(tcp.sk(), posting::INBOUND, skb, header.payload, from, until) {
             Kernel.lost(LOSS_STASH);
             conn.cut = 1 + Reason::Lost as u8;
         }
-    } else {
-        Kernel.lost(LOSS_PACKET);
+        if !take(&raw mut conn.busy) {
+            return;
+        }
     }
+    read::<false>(conn, tcp, skb, header, from, until);
     give(&raw mut conn.busy);
+    if arrivals == self::arrivals(tcp) || !take(&raw mut conn.busy) {
+        return;
+    }
+    // Something was left to us at the last moment. What comes later still finds the lock free.
+    read::<false>(conn, tcp, skb, header, from, until);
+    give(&raw mut conn.busy);
+}
+
+/// How often something was put into the connection's stash.
+#[inline(always)]
+fn arrivals(tcp: Tcp) -> u32 {
+    match stash::of(tcp.sk()) {
+        // SAFETY: a field that other CPUs may be writing.
+        Some(stash) => unsafe { core::ptr::read_volatile(&raw const stash.arrivals[posting::INBOUND]) },
+        None => 0,
+    }
 }
 
 /// Whether a request begins here after all: the service has answered since the last bytes came in, all of that is

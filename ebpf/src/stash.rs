@@ -1,0 +1,58 @@
+//! Bytes that arrived before those in front of them: where a message ends may only be known once the gap is filled, and
+//! nothing runs then, so they are kept. Copying them is `kernel/stash.rs`.
+
+/// Payload bytes of one block.
+pub const BLOCK: u32 = 4096;
+/// Blocks in all: 4 MiB.
+pub const BLOCKS: u32 = 1024;
+/// Blocks that one direction of one connection may hold: 256 KiB.
+pub const ITEMS: u32 = 64;
+
+/// `Item::state`: nothing in it.
+pub const FREE: u32 = 0;
+/// `Item::state`: somebody is writing it.
+pub const FILLING: u32 = 1;
+/// `Item::state`: can be read.
+pub const READY: u32 = 2;
+
+/// A kept piece of the stream.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    /// Position of its first byte.
+    pub from: u64,
+    /// How many.
+    pub len: u32,
+    /// Number of the block that has them.
+    pub block: u32,
+    /// `FREE`, `FILLING`, `READY`.
+    pub state: u32,
+    /// Spelled-out padding.
+    pub pad: u32,
+}
+const _: () = assert!(size_of::<Item>() == 24);
+
+/// What one connection keeps, `[inbound, outbound]`; made when something first arrives early.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Stash {
+    /// The pieces.
+    pub items: [[Item; ITEMS as usize]; 2],
+    /// How often something was put in: tells the reader whether to look again.
+    pub arrivals: [u32; 2],
+    /// Where a search is, `[to put in, to take out]`. Here and not on the stack, because what the verifier knows of an
+    /// index it follows apart for each value.
+    pub cursors: [[u32; 2]; 2],
+    /// Where the piece that was found last begins ...
+    pub found_from: u64,
+    /// ... and how long it is.
+    pub found_len: u64,
+}
+
+/// The bytes of a piece.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// Payload.
+    pub bytes: [u8; BLOCK as usize],
+}
