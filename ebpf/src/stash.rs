@@ -2,11 +2,13 @@
 //! nothing runs then, so they are kept. Copying them is `kernel/stash.rs`.
 
 /// Payload bytes of one block.
-pub const BLOCK: u32 = 4096;
-/// Blocks in all: 4 MiB.
-pub const BLOCKS: u32 = 1024;
-/// Blocks that one direction of one connection may hold: 256 KiB.
-pub const ITEMS: u32 = 64;
+pub const BLOCK: u32 = 16 * 1024;
+/// Blocks in all: 8 MiB.
+pub const BLOCKS: u32 = 512;
+/// Blocks that one direction of one connection may hold: 4 MiB.
+pub const ITEMS: u32 = 256;
+/// A piece of at most this length is appended to the block that it follows, if there is room for a longest one.
+pub const APPENDED: u32 = 2048;
 
 /// `Item::state`: nothing in it.
 pub const FREE: u32 = 0;

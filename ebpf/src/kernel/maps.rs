@@ -152,11 +152,11 @@ pub(super) static LAYOUT: Array<[u64; 2], 1> = Array::new();
 #[btf_map]
 pub(super) static INTERFACE_NAMES: HashMap<u32, [u8; 16], 8192, NO_PREALLOC> = HashMap::new();
 
-/// Which pieces of a connection's stream are kept: 3 KiB, made when something arrives early.
+/// Which pieces of a connection's stream are kept: 12 KiB, made when something arrives early.
 #[btf_map]
 pub(super) static STASH: Storage<Stash, NO_PREALLOC> = Storage::new();
 
-/// The pieces' bytes: 1,024 blocks of 4 KiB. All in use: the connection's detail is given up, its bytes go to `lost`.
+/// The pieces' bytes: 512 blocks of 16 KiB. All in use: the connection's detail is given up, its bytes go to `lost`.
 #[btf_map]
 pub(super) static BLOCKS: Array<Block, { stash::BLOCKS as usize }> = Array::new();
 

@@ -6,7 +6,8 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use sockmeter_ebpf::conn::{Outside as _, Steps};
-use sockmeter_ebpf::stash::{BLOCK, Block, FILLING, FREE, ITEMS, Item, READY, Stash};
+use sockmeter_ebpf::http::side::NEVER;
+use sockmeter_ebpf::stash::{APPENDED, BLOCK, Block, FILLING, FREE, ITEMS, Item, READY, Stash};
 
 use super::atomic::{claim, set};
 use super::maps::{BLOCKS, FREE_BLOCKS, STASH};
@@ -35,7 +36,8 @@ struct Keeping {
 /// Keeps `from..until`, which lies at `at` in the packet; false if there is no room.
 #[inline(always)]
 pub(super) fn keep(sk: *mut c_void, direction: usize, skb: *mut __sk_buff, at: u32, from: u64, until: u64) -> bool {
-    let Some(stash) = STASH.of(sk, true) else {
+    // If another CPU makes it at the same moment, one of the two fails: then it is there.
+    let Some(stash) = STASH.of(sk, true).or_else(|| STASH.of(sk, false)) else {
         return false;
     };
     let mut keeping = Keeping { stash, skb, direction, at, from, until, kept: true };
@@ -57,42 +59,74 @@ impl Steps for Keeping {
         }
         // SAFETY: as in `keep`.
         let stash = unsafe { &mut *self.stash };
-        let Some(item) = take(stash, self.direction) else {
+        let rest = self.until.wrapping_sub(self.from);
+        let len = if rest > u64::from(BLOCK) { BLOCK } else { rest as u32 };
+        let kept = if len <= APPENDED && self.append(stash, len) { true } else { self.put(stash, len) };
+        if !kept {
             self.kept = false;
+            return false;
+        }
+        self.from = self.from.wrapping_add(u64::from(len));
+        self.at += len;
+        true
+    }
+}
+
+impl Keeping {
+    /// Puts `len` bytes behind those that they follow.
+    #[inline(always)]
+    fn append(&mut self, stash: &mut Stash, len: u32) -> bool {
+        let Some(item) = take(stash, self.direction, self.from) else {
+            return false;
+        };
+        // SAFETY: claimed above, nobody else writes it.
+        let item = unsafe { &mut *item };
+        let have = item.len;
+        let appended = have <= BLOCK - APPENDED && self.copy(item.block, have, len, APPENDED);
+        if appended {
+            item.len = have + len;
+        }
+        set(&raw mut item.state, READY);
+        appended
+    }
+
+    /// Puts `len` bytes into a block of their own.
+    #[inline(always)]
+    fn put(&mut self, stash: &mut Stash, len: u32) -> bool {
+        let Some(item) = take(stash, self.direction, NEVER) else {
             return false;
         };
         // SAFETY: claimed above, nobody else writes it.
         let item = unsafe { &mut *item };
         let Ok(Some(block)) = FREE_BLOCKS.pop() else {
             set(&raw mut item.state, FREE);
-            self.kept = false;
             return false;
         };
-        let rest = self.until.wrapping_sub(self.from);
-        let len = if rest > u64::from(BLOCK) { BLOCK } else { rest as u32 };
-        let Some(to) = BLOCKS.get_ptr_mut(block) else {
-            return false;
-        };
-        // SAFETY: a local; the verifier wants to see both bounds.
-        let bounded = unsafe { core::ptr::read_volatile(&raw const len) };
-        if bounded == 0 || bounded > BLOCK {
-            return false;
-        }
-        // SAFETY: a block has `BLOCK` bytes.
-        let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at, to.cast(), bounded) };
-        if failed != 0 {
+        if !self.copy(block, 0, len, BLOCK) {
             let _ = FREE_BLOCKS.push(&block, 0);
             set(&raw mut item.state, FREE);
-            self.kept = false;
             return false;
         }
         item.from = self.from;
         item.len = len;
         item.block = block;
         set(&raw mut item.state, READY);
-        self.from = self.from.wrapping_add(u64::from(len));
-        self.at += len;
         true
+    }
+
+    /// Copies the next `len` bytes (at most `most`) of the packet to `offset` (at most `BLOCK - most`) in a block.
+    #[inline(always)]
+    fn copy(&self, block: u32, offset: u32, len: u32, most: u32) -> bool {
+        let Some(to) = BLOCKS.get_ptr_mut(block) else {
+            return false;
+        };
+        // SAFETY: locals; the verifier wants to see all bounds.
+        let (len, offset) = unsafe { (core::ptr::read_volatile(&raw const len), core::ptr::read_volatile(&raw const offset)) };
+        if len == 0 || len > most || offset > BLOCK - most {
+            return false;
+        }
+        // SAFETY: a block has `BLOCK` bytes.
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at, to.cast::<u8>().add(offset as usize).cast(), len) == 0 }
     }
 }
 
@@ -100,6 +134,8 @@ impl Steps for Keeping {
 struct Claiming {
     items: *mut Item,
     cursor: *mut u32,
+    /// Where the bytes of the wanted item end; `NEVER`: a free one is wanted.
+    end: u64,
     claimed: *mut Item,
 }
 
@@ -108,7 +144,17 @@ impl Steps for Claiming {
     fn step(&mut self) -> bool {
         let item = item(self.items, self.cursor);
         // SAFETY: a field of socket storage.
-        if claim(unsafe { &raw mut (*item).state }, FREE, FILLING) {
+        let state = unsafe { &raw mut (*item).state };
+        let mut wanted = FREE;
+        if self.end != NEVER {
+            // SAFETY: fields of socket storage; if another CPU changes them meanwhile, the claim fails.
+            let end = unsafe { (*item).from.wrapping_add(u64::from((*item).len)) };
+            if end != self.end {
+                return true;
+            }
+            wanted = READY;
+        }
+        if claim(state, wanted, FILLING) {
             self.claimed = item;
             return false;
         }
@@ -116,11 +162,11 @@ impl Steps for Claiming {
     }
 }
 
-/// Claims a free item.
+/// Claims a free item, or the one whose bytes end at `end`.
 #[inline(always)]
-fn take(stash: &mut Stash, direction: usize) -> Option<*mut Item> {
+fn take(stash: &mut Stash, direction: usize, end: u64) -> Option<*mut Item> {
     let cursor = &raw mut stash.cursors[direction & 1][0];
-    let mut claiming = Claiming { items: items(stash, direction), cursor, claimed: core::ptr::null_mut() };
+    let mut claiming = Claiming { items: items(stash, direction), cursor, end, claimed: core::ptr::null_mut() };
     Kernel::repeat(ITEMS, &mut claiming);
     if claiming.claimed.is_null() { None } else { Some(claiming.claimed) }
 }
@@ -173,7 +219,11 @@ impl Steps for Finding {
         let (from, len, block) = unsafe { ((*item).from, (*item).len, (*item).block) };
         let until = from.wrapping_add(u64::from(len));
         if until <= self.want {
-            drop_item(item);
+            // Somebody may be appending to it just now: then it is dropped the next time.
+            // SAFETY: a field of socket storage.
+            if claim(unsafe { &raw mut (*item).state }, READY, FILLING) {
+                drop_item(item);
+            }
             return true;
         }
         if from > self.want {
