@@ -1,1 +1,12 @@
-//! Harness.
+//! What the kernel tests stand on: network namespaces of their own, the agent and real services in them, and reading
+//! what the agent says. The tests are in `tests/kernel`, their table of contents is `tests/kernel/main.rs`.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod client;
+pub mod namespace;
+pub mod nginx;
+pub mod page;
+pub mod process;
+pub mod tally;
+pub mod wait;

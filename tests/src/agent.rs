@@ -1,0 +1,155 @@
+//! The agent under test: the real binary, in a namespace, with a pin directory of its own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::namespace::Namespace;
+use crate::page::Page;
+use crate::process::{Process, run};
+use crate::wait;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The binary that `cargo xtask test` built.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/debug/sockmeter");
+    std::env::var_os("SOCKMETER_BINARY").map_or_else(built, PathBuf::from)
+}
+
+/// A pin directory's name that nobody else has.
+#[must_use]
+pub fn pin_dir() -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    PathBuf::from(format!("/sys/fs/bpf/sockmeter-test-{}-{number}", std::process::id()))
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    namespace: &'a Namespace,
+    process: Process,
+    url: String,
+    pins: PathBuf,
+    files: TempDir,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts it in `namespace`, observing only that, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends before, with what it said.
+    pub fn start(namespace: &'a Namespace, arguments: &[&str]) -> Result<Self> {
+        Self::start_pinned(namespace, arguments, pin_dir())
+    }
+
+    /// The same with a given pin directory.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_pinned(namespace: &'a Namespace, arguments: &[&str], pins: PathBuf) -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let log = files.path().join("log");
+        let mut command = namespace.command(&binary().to_string_lossy());
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"])
+            .arg(&pins)
+            .arg("--state-dir")
+            .arg(files.path().join("state"))
+            .args(arguments);
+        let out = fs::File::create(&log)?;
+        let err = out.try_clone()?;
+        let mut process = Process::start(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)))?;
+        let url = wait::until("the agent to serve", || {
+            let said = fs::read_to_string(&log)?;
+            if let Some(line) = said.lines().find_map(|line| line.split_once("listening on ")) {
+                return Ok(Some(line.1.trim().to_owned()));
+            }
+            if let Some(status) = process.ended()? {
+                bail!("the agent ended with {status}:\n{said}");
+            }
+            Ok(None)
+        })?;
+        Ok(Self { namespace, process, url, pins, files })
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What it wrote so far.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.files.path().join("log"))?)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its pin directory.
+    #[must_use]
+    pub fn pins(&self) -> &PathBuf {
+        &self.pins
+    }
+
+    /// Asks for a path.
+    ///
+    /// # Errors
+    /// When it does not answer with 200.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.url);
+        run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", "30", &url]))
+            .with_context(|| format!("cannot get {path}:\n{}", self.log().unwrap_or_default()))
+    }
+
+    /// Scrapes.
+    ///
+    /// # Errors
+    /// When it does not answer, or not with an exposition.
+    pub fn scrape(&self) -> Result<Page> {
+        Page::parse(self.get("/metrics")?)
+    }
+
+    /// Scrapes until `condition` holds: connections end a moment after their client saw the end.
+    ///
+    /// # Errors
+    /// When it does not hold within a minute, with the last page.
+    pub fn scrape_until(&self, what: &str, mut condition: impl FnMut(&Page) -> bool) -> Result<Page> {
+        let mut last = String::new();
+        wait::until(what, || {
+            let page = self.scrape()?;
+            page.text().clone_into(&mut last);
+            Ok(condition(&page).then_some(page))
+        })
+        .with_context(|| format!("the last page was:\n{last}"))
+    }
+
+    /// Asks it to stop and gives its exit code.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(mut self) -> Result<Option<i32>> {
+        self.process.signal(Signal::SIGTERM)?;
+        Ok(self.process.wait()?.code())
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.signal(Signal::SIGKILL);
+        let _ = self.process.wait();
+        let _ = run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(&self.pins));
+    }
+}

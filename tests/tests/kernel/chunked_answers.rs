@@ -1,0 +1,50 @@
+//! Python's `http.server` with chunked answers (extensions, trailers) and close-delimited ones: the client's own counts
+//! are the truth.
+
+use anyhow::Result;
+use sockmeter_tests::agent::Agent;
+use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::tally::Tally;
+
+use crate::equal_books::balanced;
+
+fn endpoint(target: &str) -> &str {
+    match target.split('/').nth(1) {
+        Some("chunked") => "/chunked/{id}/{id}",
+        Some("closed") => "/closed/{id}",
+        Some("nothing") => "unmatched",
+        _ => target,
+    }
+}
+
+#[test]
+fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let _server = chunked_server(&namespace, 8080)?;
+    let get = |target: &str| Step { method: "GET", target: target.to_owned(), ..Step::default() };
+    let connection = vec![
+        Step { repeat: 20, ..get("/chunked/1000/100") },
+        Step { repeat: 5, ..get("/chunked/200000/4096") },
+        Step { repeat: 3, ..get("/chunked/5000/1") },
+        get("/chunked/10000000/65536"),
+        Step { repeat: 5, ..get("/nothing/here") },
+        Step { repeat: 5, method: "HEAD", ..get("/nothing/here") },
+        Step { method: "POST", body: 70_000, chunk: 333, repeat: 5, ..get("/jobs") },
+        Step { repeat: 3, close: true, ..get("/closed/54321") },
+        Step { repeat: 3, close: true, ..get("/closed/0") },
+    ];
+    let counts = play(&namespace, "127.0.0.1", 8080, &vec![connection; 10])?;
+    let mut clients = Tally::default();
+    for count in &counts {
+        count.tally(&mut clients, endpoint(&count.target));
+    }
+    let page = agent.scrape_until("all exchanges", |page| {
+        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
+            && page.sum("sockmeter_sockets", &[("role", "server")]) == 0.0
+    })?;
+    assert_eq!(Tally::of_page(&page, "scheduler"), clients);
+    balanced(&page);
+    Ok(())
+}

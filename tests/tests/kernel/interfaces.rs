@@ -1,0 +1,145 @@
+//! Interface counters against the kernel's own device counters, on veth and on a WireGuard tunnel.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sockmeter_tests::agent::Agent;
+use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::page::Page;
+use sockmeter_tests::process::{Process, run};
+use sockmeter_tests::tally::whole;
+use sockmeter_tests::wait;
+
+/// The device's own `[received, sent]` bytes.
+fn device(namespace: &Namespace, name: &str) -> Result<[u64; 2]> {
+    let said: Value = serde_json::from_str(&namespace.ip(&["-s", "-s", "-j", "link", "show", name])?)?;
+    let bytes = |direction: &str| said[0]["stats64"][direction]["bytes"].as_u64().context("no bytes");
+    Ok([bytes("rx")?, bytes("tx")?])
+}
+
+fn ours(page: &Page, name: &str) -> [u64; 2] {
+    ["sockmeter_interface_receive_bytes_total", "sockmeter_interface_transmit_bytes_total"]
+        .map(|family| whole(page.sum(family, &[("interface", name), ("netns", "self")])))
+}
+
+/// Our counters and the device's at a moment when nothing crossed between the readings.
+fn both(agent: &Agent<'_>, namespace: &Namespace, name: &str) -> Result<([u64; 2], [u64; 2], Page)> {
+    wait::until("a quiet moment", || {
+        let before = device(namespace, name)?;
+        let page = agent.scrape()?;
+        Ok((device(namespace, name)? == before).then(|| (ours(&page, name), before, page)))
+    })
+}
+
+/// TCP and UDP, both families, from one namespace to the other and back.
+fn load(from: &Namespace, to: &Namespace, v4: &str, v6: &str) -> Result<()> {
+    for (host, options) in
+        [(v4, &["-n", "20M"][..]), (v6, &["-n", "5M", "-R"]), (v4, &["-u", "-b", "20M", "-n", "1M"]), (v6, &["-u", "-b", "20M", "-n", "1M"])]
+    {
+        let mut server = Process::start(to.command("iperf3").args(["-s", "-1", "-p", "5201"]).stdout(std::process::Stdio::null()))?;
+        wait::until("iperf3 to listen", || {
+            Ok(run(to.command("ss").args(["-Hltn", "sport", "=", ":5201"]))?.lines().next().map(|_| ()))
+        })?;
+        run(from.command("iperf3").args(["-c", host, "-p", "5201"]).args(options))?;
+        server.wait()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    let agent = Agent::start(&here, &[])?;
+    let (ours_before, device_before, _) = both(&agent, &here, "a")?;
+    load(&here, &there, "10.77.0.2", "fd77::2")?;
+    let (ours_after, device_after, page) = both(&agent, &here, "a")?;
+    for direction in [0, 1] {
+        assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
+    }
+    assert!(device_after[1] - device_before[1] > 22_000_000, "the load did not cross");
+    for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
+        let series = format!("sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"a\",netns=\"self\"}}");
+        assert_eq!(page.get(&series).map(whole), Some(value));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    let agent = Agent::start(&here, &[])?;
+    here.connect(&there)?;
+    agent.scrape_until("the interface", |page| {
+        let labels = [("program", "interface_receives"), ("target", "a")];
+        page.sum("sockmeter_program_attached", &labels) == 1.0
+    })?;
+    let (ours_before, device_before, _) = both(&agent, &here, "a")?;
+    run(here.command("ping").args(["-c", "3", "-i", "0.01", "-s", "1000", "10.77.0.2"]))?;
+    let (ours_after, device_after, _) = both(&agent, &here, "a")?;
+    for direction in [0, 1] {
+        assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
+    }
+    here.ip(&["link", "delete", "a"])?;
+    let page = agent.scrape_until("the interface to go", |page| {
+        page.family("sockmeter_interface_kernel_bytes_total").all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "a"))
+    })?;
+    assert_eq!(ours(&page, "a")[1], ours_after[1], "what was counted stays");
+    Ok(())
+}
+
+/// One end of a tunnel.
+struct Tunnel {
+    _process: Process,
+}
+
+fn tunnel(namespace: &Namespace, name: &str) -> Result<Tunnel> {
+    let socket = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+    let mut command = namespace.command("wireguard-go");
+    command.args(["-f", name]).env("WG_PROCESS_FOREGROUND", "1").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let process = Process::start(&mut command)?;
+    wait::until("wireguard-go", || Ok(socket.exists().then_some(())))?;
+    Ok(Tunnel { _process: process })
+}
+
+#[test]
+fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    let agent = Agent::start(&here, &[])?;
+    let _tunnels = [tunnel(&here, "wg0")?, tunnel(&there, "wgfar")?];
+    let keys = tempfile::tempdir()?;
+    let mut public = Vec::new();
+    for name in ["wg0", "wgfar"] {
+        let private = run(Command::new("wg").arg("genkey"))?;
+        std::fs::write(keys.path().join(name), &private)?;
+        let file = keys.path().join(name);
+        public.push(run(Command::new("sh").arg("-c").arg(format!("wg pubkey < {}", file.display())))?.trim().to_owned());
+    }
+    for (namespace, name, peer, address, endpoint) in [
+        (&here, "wg0", &public[1], "10.9.0.1", "10.77.0.2:51820"),
+        (&there, "wgfar", &public[0], "10.9.0.2", "10.77.0.1:51820"),
+    ] {
+        run(namespace
+            .command("wg")
+            .args(["set", name, "listen-port", "51820", "private-key"])
+            .arg(keys.path().join(name))
+            .args(["peer", peer, "allowed-ips", "10.9.0.0/24,fd09::/64", "endpoint", endpoint]))?;
+        namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", name])?;
+        namespace.ip(&["addr", "add", &format!("fd09::{}/64", address.split('.').next_back().unwrap_or("9")), "dev", name, "nodad"])?;
+        namespace.ip(&["link", "set", name, "mtu", "1420", "up"])?;
+    }
+    agent.scrape_until("wg0", |page| {
+        page.sum("sockmeter_program_attached", &[("program", "interface_sends"), ("target", "wg0")]) == 1.0
+    })?;
+    let (ours_before, device_before, _) = both(&agent, &here, "wg0")?;
+    load(&here, &there, "10.9.0.2", "fd09::2")?;
+    let (ours_after, device_after, _) = both(&agent, &here, "wg0")?;
+    for direction in [0, 1] {
+        assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
+    }
+    assert!(device_after[1] - device_before[1] > 22_000_000, "the load did not cross");
+    Ok(())
+}
