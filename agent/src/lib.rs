@@ -1,16 +1,18 @@
 //! The agent: everything of sockmeter that runs in user space. The kernel programs are in `../../ebpf`.
 //!
 //! Stages, each of which imports earlier ones only: `snapshot`, `attribution` (with `route`), `model`, `exposition`.
-//! The rim touches the outside world: `kernel`, `http`, `upstream`, `cli`, `config`. `pipeline` puts them together.
+//! The rim touches the outside world: `kernel`, `host`, `http`, `upstream`, `cli`, `config`. `pipeline` puts them together.
 #![forbid(unsafe_code)]
 
 pub mod attribution;
 pub mod cli;
 pub mod config;
 pub mod exposition;
+pub mod host;
 pub mod http;
 pub mod kernel;
 pub mod model;
+pub mod pipeline;
 pub mod route;
 pub mod snapshot;
 pub mod upstream;

@@ -68,6 +68,25 @@ pub struct ProgramState {
     pub run_seconds: Option<f64>,
 }
 
+/// The agent's own process; `None` where it cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AgentProcess {
+    /// User and system time so far.
+    pub cpu_seconds: Option<f64>,
+    /// Start, Unix time.
+    pub start_seconds: Option<f64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+    /// Most of them that it may have.
+    pub max_fds: Option<u64>,
+    /// Address space.
+    pub virtual_bytes: Option<u64>,
+    /// Physical memory.
+    pub resident_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+}
+
 /// Where postings come from.
 pub trait Journal {
     /// Hands over every posting that waits, oldest first. A posting is removed from the journal only after `book`

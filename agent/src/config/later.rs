@@ -23,6 +23,11 @@ pub fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
             "remote write",
             settings.remote_write.is_some(),
         ),
+        (
+            "upstream",
+            "merging an exporter over https",
+            settings.upstreams.iter().any(|upstream| upstream.url.scheme_str() == Some("https")),
+        ),
     ];
     match unavailable.into_iter().find(|(_, _, set)| *set) {
         Some((key, what, _)) => Err(ConfigError::new(format!(

@@ -2,8 +2,10 @@
 //! exporter come from `upstream`.
 //!
 //! The encoder is our own because the existing one for Rust writes `le="1000000"` where the dashboards say
-//! `le="1e+06"`, and has no OpenMetrics. `catalog` lists the families, `page` orders them, `samples` writes them.
+//! `le="1e+06"`, and has no OpenMetrics. `catalog` lists the families, `page` orders them, `samples` writes them;
+//! `accounts` fills them.
 
+pub mod accounts;
 pub mod catalog;
 mod escape;
 mod family;

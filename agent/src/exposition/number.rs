@@ -31,6 +31,16 @@ impl From<f64> for Number {
     }
 }
 
+/// Where a quotient is wanted: seconds, means and bounds. Counts themselves are written as what they are.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a quotient, not an account: 53 bits are plenty"
+)]
+pub(super) fn float(value: u64) -> f64 {
+    value as f64
+}
+
 impl Number {
     pub(super) fn push(self, out: &mut String) {
         // Writing to a string does not fail.

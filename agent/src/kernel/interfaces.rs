@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::Ebpf;
 use futures_util::TryStreamExt as _;
@@ -82,21 +82,30 @@ impl Interfaces {
         })
     }
 
-    /// Attaches to what is new, lets go of what is gone.
+    /// Takes other patterns; they count from the next `follow` on.
+    pub(super) fn choose(&mut self, patterns: &[String]) {
+        self.patterns = patterns.to_vec();
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
+    }
+
+    /// Attaches to what is new, lets go of what is gone or not wanted any more.
     pub(super) fn follow(&mut self, ebpf: &mut Ebpf, devices: &[Device], pins: Option<&Pins>) {
-        let gone: Vec<u32> =
-            self.attached.keys().filter(|index| !devices.iter().any(|device| device.index == **index)).copied().collect();
+        let stays = |index: u32| devices.iter().any(|device| device.index == index && self.wants(&device.name));
+        let gone: Vec<u32> = self.attached.keys().filter(|index| !stays(**index)).copied().collect();
         for index in gone {
             self.attached.remove(&index);
             if let Some(pins) = pins {
                 for (program, _) in PROGRAMS {
-                    // The link is dead with its device; the pin is only a name by now.
+                    // Where the device is gone the link is dead, and the pin only a name by now.
                     let _ = std::fs::remove_file(pins.link(&link_name(program, index)));
                 }
             }
         }
         for device in devices {
-            if !self.patterns.iter().any(|pattern| matches(pattern.as_bytes(), device.name.as_bytes())) {
+            if !self.wants(&device.name) {
                 continue;
             }
             let renamed = self.attached.get(&device.index).is_some_and(|attached| attached.name != device.name);
@@ -219,6 +228,20 @@ fn attach(ebpf: &mut Ebpf, name: &str, direction: TcAttachType, interface: &str)
         .attach_with_options(interface, direction, TcAttachOptions::Netlink(NlOptions::default()))
         .map_err(|error| refused(&error))?;
     Ok(None)
+}
+
+/// Removes our filters from the `clsact` of these devices, where there was no tcx; says what it removed.
+pub fn remove_filters(devices: &[Device]) -> Vec<String> {
+    let mut removed = Vec::new();
+    for device in devices {
+        for (program, direction) in PROGRAMS {
+            // That there is none is the usual case and no error.
+            if qdisc_detach_program(&device.name, direction, program).is_ok() {
+                removed.push(format!("filter {program} on {}", device.name));
+            }
+        }
+    }
+    removed
 }
 
 /// Kernels without tcx answer EINVAL to that kind of link.

@@ -1,9 +1,11 @@
 //! The only place that knows aya: loads the programs, keeps them attached, reads their maps into the plain values of
 //! `snapshot`. What the programs do is in `../../ebpf`.
 
+mod before;
 mod books;
 pub mod btf;
 mod cgroup;
+pub mod examine;
 mod interfaces;
 mod journal;
 mod namespaces;
@@ -21,8 +23,9 @@ use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmeter_ebpf::layout;
 
+pub use self::before::PinnedBefore;
 pub use self::books::Books;
-pub use self::interfaces::{Device, devices};
+pub use self::interfaces::{Device, devices, remove_filters};
 pub use self::journal::Journal;
 pub use self::pins::remove;
 pub use self::refusal::Refusal;
@@ -161,6 +164,11 @@ impl Kernel {
             self.service_ports.insert(u32::from(*port), u32::from(*service), 0).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Counts on other interfaces from the next `follow` on: those whose names match one of the patterns.
+    pub fn choose_interfaces(&mut self, patterns: &[String]) {
+        self.interfaces.choose(patterns);
     }
 
     /// Attaches to interfaces that are new, lets go of those gone.

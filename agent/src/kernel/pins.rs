@@ -100,7 +100,7 @@ pub fn remove(directory: &Path) -> Result<Vec<String>, Refusal> {
 }
 
 /// Mounts the usual bpffs if the directory is to be on it and it is not there.
-fn ensure_bpffs(directory: &Path) -> Result<(), Refusal> {
+pub(super) fn ensure_bpffs(directory: &Path) -> Result<(), Refusal> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let is_bpffs = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type().0 == BPF_FS_MAGIC);
     if is_bpffs(existing) {

@@ -1,12 +1,13 @@
-//! Families of another exporter for our page. Here is the pure half, from its bytes to our text; nothing is fetched.
+//! Families of another exporter for our page. All but `fetch` is pure, from its bytes to our text.
 //!
-//! `line` reads lines, `gather` brings those of a family together, `fit` looks whether they are what the type promises,
-//! `place` finds names that are free, `write` makes the text.
+//! `fetch` gets the page, `line` reads lines, `gather` brings those of a family together, `fit` looks whether they are
+//! what the type promises, `place` finds names that are free, `write` makes the text.
 //!
 //! What a strict reader would refuse is repaired where nothing is lost by it (order, escapes, spelling of numbers), else
 //! left out and counted (what cannot be read, a series that came before). A family whose samples break the promise of
 //! its type is served sample name by sample name without a type, in the format whose rules they break.
 
+mod fetch;
 mod fit;
 mod gather;
 mod line;
@@ -14,6 +15,7 @@ mod place;
 mod taken;
 mod write;
 
+pub use self::fetch::{FetchError, fetch};
 pub use self::taken::Taken;
 
 use crate::exposition::{Format, Page};

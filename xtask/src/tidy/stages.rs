@@ -31,7 +31,7 @@ pub(super) const MODULES: [Module; 12] = [
     rim("config", &[]),
     rim("cli", &["config"]),
     rim("http", &["config"]),
-    rim("kernel", &["snapshot", "config"]),
+    rim("kernel", &["snapshot", "model", "config"]),
     rim("host", &["snapshot", "attribution", "config"]),
     rim("upstream", &["exposition", "config"]),
     Module {

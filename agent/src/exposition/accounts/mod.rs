@@ -1,0 +1,77 @@
+//! The model and one snapshot as families of the page, and as the JSON object of totals. Which families there are is in
+//! `catalog`; how they are written in `page`. What only the running agent knows of itself is in `agent`.
+
+mod agent;
+mod http;
+mod interfaces;
+mod sockets;
+mod stats;
+
+use std::collections::BTreeMap;
+
+use super::Page;
+use crate::model::sockets::Bounds;
+use crate::model::{Cell, Ledger, Rate, ServiceBook};
+use crate::snapshot::Snapshot;
+use sockmeter_ebpf::layout::LOSS_NAMES;
+
+pub use self::agent::{Own, Phase, Phases, UpstreamState};
+
+/// Everything that was counted, as one scrape shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Accounts<'a> {
+    /// The services' books.
+    pub services: &'a [ServiceBook],
+    /// The cells of all services.
+    pub cells: &'a [Cell],
+    /// Stream bytes per second, by number of the service.
+    pub rates: &'a BTreeMap<u16, Rate>,
+    /// What the kernel side said.
+    pub snapshot: &'a Snapshot,
+    /// How many ports and processes have series of their own.
+    pub bounds: Bounds,
+    /// Postings and writes that the books refused.
+    pub refused: u64,
+    /// Records of the journal that were no postings.
+    pub damaged: u64,
+}
+
+impl<'a> Accounts<'a> {
+    /// Writes all families.
+    pub fn write(&self, page: &mut Page) {
+        http::write(self, page);
+        sockets::write(self, page);
+        interfaces::write(self.snapshot, page);
+        agent::kernel_side(self, page);
+    }
+
+    /// The totals as JSON.
+    #[must_use]
+    pub fn stats(&self) -> serde_json::Value {
+        stats::totals(self)
+    }
+
+    /// A service's ledger, with what could not be posted.
+    fn ledger(&self, service: &ServiceBook) -> Ledger {
+        let spill = self.snapshot.spills.iter().find(|(number, _)| *number == service.number);
+        spill.map_or_else(|| service.ledger.clone(), |(_, spill)| service.ledger.with(spill))
+    }
+
+    /// Losses by reason; every reason is there.
+    fn losses(&self) -> Vec<(&'static str, u64)> {
+        let kernel = LOSS_NAMES.iter().enumerate();
+        let mut losses: Vec<(&str, u64)> =
+            kernel.map(|(index, name)| (*name, self.snapshot.lost.get(index).copied().unwrap_or(0))).collect();
+        losses.extend([("refused", self.refused), ("damaged", self.damaged)]);
+        losses
+    }
+
+    fn cells_of(&self, service: &'a ServiceBook) -> impl Iterator<Item = &'a Cell> {
+        self.cells.iter().filter(|cell| cell.service == service.number)
+    }
+}
+
+/// A difference that is a gauge.
+fn signed(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}

@@ -1,0 +1,219 @@
+//! The thread that owns the kernel side, the journal and the books. Everybody else sends it messages.
+//!
+//! A scrape reads the kernel side first, which books what live sockets carried, then takes the journal into the books,
+//! then writes the page: so it shows everything that was finished before.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::observed;
+use crate::config::Settings;
+use crate::exposition::Page;
+use crate::exposition::accounts::Accounts;
+use crate::http::{Missing, Readiness};
+use crate::kernel::{Device, Journal, Kernel};
+use crate::model::sockets::Bounds;
+use crate::model::{Books, Rate, ServiceSettings, Store};
+use crate::snapshot::{Journal as _, Snapshot};
+
+/// What can be asked of the accountant. Devices are `None` when netlink did not answer: the last known count then.
+pub(super) enum Message {
+    /// Take everything into the books and write them on the page.
+    Scrape { devices: Option<Vec<Device>>, page: Page, reply: oneshot::Sender<Scraped> },
+    /// The same, as JSON.
+    Stats { devices: Option<Vec<Device>>, reply: oneshot::Sender<serde_json::Value> },
+    /// Take everything into the books.
+    Tick { devices: Option<Vec<Device>> },
+    /// Interfaces came, went, or changed their names.
+    Devices { devices: Vec<Device> },
+    /// The journal fills.
+    Journal { reply: oneshot::Sender<()> },
+    /// The configuration was read again.
+    Reconfigure { settings: Box<Settings>, services: Vec<ServiceSettings> },
+    /// End.
+    Stop,
+}
+
+/// A page with the accounts on it.
+pub(super) struct Scraped {
+    pub(super) page: Page,
+    /// Names of all services, whose families are ours.
+    pub(super) services: Vec<String>,
+    pub(super) snapshot: Duration,
+    pub(super) attribution: Duration,
+    pub(super) encode: Duration,
+}
+
+/// What the accountant owns.
+pub(super) struct Accountant<S> {
+    pub(super) kernel: Kernel,
+    pub(super) journal: Journal,
+    pub(super) books: Books<S>,
+    pub(super) bounds: Bounds,
+    pub(super) devices: Vec<Device>,
+    pub(super) readiness: watch::Sender<Readiness>,
+}
+
+/// How to reach the accountant.
+#[derive(Clone)]
+pub(super) struct Line(Sender<Message>);
+
+impl Line {
+    /// Sends; false if the accountant is gone.
+    pub(super) fn send(&self, message: Message) -> bool {
+        self.0.send(message).is_ok()
+    }
+}
+
+/// The running thread.
+pub(super) struct Working {
+    pub(super) line: Line,
+    /// Ends with the thread.
+    pub(super) alive: oneshot::Receiver<()>,
+}
+
+impl<S: Store + Send + 'static> Accountant<S> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub(super) fn start(self) -> std::io::Result<Working> {
+        let (sender, receiver) = channel();
+        let (ended, alive) = oneshot::channel();
+        // Not joined: `alive` tells when it ended.
+        std::thread::Builder::new().name("accountant".to_owned()).spawn(move || {
+            let _ended: oneshot::Sender<()> = ended;
+            Desk::new(self).work(&receiver);
+        })?;
+        Ok(Working { line: Line(sender), alive })
+    }
+}
+
+/// The accountant at work, with what accrues meanwhile.
+struct Desk<S> {
+    own: Accountant<S>,
+    rates: BTreeMap<u16, Rate>,
+    /// The last that the kernel gave: shown again when it refuses a read, because counters do not go down.
+    snapshot: Snapshot,
+    began: Instant,
+}
+
+impl<S: Store> Desk<S> {
+    fn new(own: Accountant<S>) -> Self {
+        Self { own, rates: BTreeMap::new(), snapshot: Snapshot::default(), began: Instant::now() }
+    }
+
+    fn work(mut self, messages: &Receiver<Message>) {
+        self.read(None);
+        for message in messages {
+            match message {
+                Message::Scrape { devices, page, reply } => {
+                    // Who asked may have gone away: then the work is still good for the books.
+                    let _ = reply.send(self.scrape(devices, page));
+                }
+                Message::Stats { devices, reply } => {
+                    self.read(devices);
+                    let _ = reply.send(self.accounts().stats());
+                }
+                Message::Tick { devices } => {
+                    self.read(devices);
+                }
+                Message::Devices { devices } => self.follow(devices),
+                Message::Journal { reply } => {
+                    self.drain();
+                    let _ = reply.send(());
+                }
+                Message::Reconfigure { settings, services } => self.reconfigure(&settings, services),
+                Message::Stop => break,
+            }
+        }
+    }
+
+    fn scrape(&mut self, devices: Option<Vec<Device>>, mut page: Page) -> Scraped {
+        let [snapshot, attribution] = self.read(devices);
+        let began = Instant::now();
+        self.accounts().write(&mut page);
+        let services = self.own.books.services().iter().map(|service| service.ledger.service.clone()).collect();
+        Scraped { page, services, snapshot, attribution, encode: began.elapsed() }
+    }
+
+    /// Takes everything into the books; says how long reading and booking took.
+    fn read(&mut self, devices: Option<Vec<Device>>) -> [Duration; 2] {
+        if let Some(devices) = devices {
+            self.follow(devices);
+        }
+        let began = Instant::now();
+        match self.own.kernel.snapshot(&self.own.devices) {
+            Ok(snapshot) => self.snapshot = snapshot,
+            Err(error) => tracing::warn!(%error, "the totals of sockets and interfaces are those of the last reading"),
+        }
+        let read = began.elapsed();
+        let began = Instant::now();
+        self.drain();
+        let now = self.began.elapsed();
+        for service in self.own.books.services() {
+            let mut stream = service.ledger.stream;
+            if let Some((_, spill)) = self.snapshot.spills.iter().find(|(number, _)| *number == service.number) {
+                stream = service.ledger.with(spill).stream;
+            }
+            self.rates.entry(service.number).or_default().note(now, stream);
+        }
+        [read, began.elapsed()]
+    }
+
+    fn drain(&mut self) {
+        let books = &mut self.own.books;
+        self.own.journal.drain(&mut |posting, head| books.book(posting, head));
+    }
+
+    fn follow(&mut self, devices: Vec<Device>) {
+        self.own.kernel.follow(&devices);
+        self.own.devices = devices;
+        let readiness = readiness(&self.own.kernel);
+        self.own.readiness.send_if_modified(|known| {
+            let changed = *known != readiness;
+            *known = readiness;
+            changed
+        });
+    }
+
+    fn reconfigure(&mut self, settings: &Settings, services: Vec<ServiceSettings>) {
+        self.own.bounds = bounds(settings);
+        let observed = self.own.books.configure(services).map_err(anyhow::Error::from);
+        let observed = observed.and_then(|()| observed::ports(settings, &self.own.books));
+        let observed = observed.and_then(|ports| Ok(self.own.kernel.observe(&ports)?));
+        if let Err(error) = observed {
+            tracing::error!(error = format!("{error:#}"), "the new services are not observed");
+        }
+        self.own.kernel.choose_interfaces(&settings.interfaces);
+        self.follow(self.own.devices.clone());
+    }
+
+    fn accounts(&self) -> Accounts<'_> {
+        Accounts {
+            services: self.own.books.services(),
+            cells: self.own.books.cells(),
+            rates: &self.rates,
+            snapshot: &self.snapshot,
+            bounds: self.own.bounds,
+            refused: self.own.books.refused(),
+            damaged: self.own.journal.damaged(),
+        }
+    }
+}
+
+/// Bounds of the labels of sockets.
+pub(super) fn bounds(settings: &Settings) -> Bounds {
+    Bounds { ports: settings.limits.ports, processes: settings.limits.processes }
+}
+
+/// What should be attached and is not.
+pub(super) fn readiness(kernel: &Kernel) -> Readiness {
+    let missing = kernel.programs().into_iter().filter_map(|program| {
+        Some(Missing { program: program.program, target: program.target, reason: program.problem? })
+    });
+    Readiness { missing: missing.collect() }
+}

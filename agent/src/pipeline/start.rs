@@ -1,0 +1,94 @@
+//! Opens everything that a running agent needs, in an order in which a failure leaves nothing attached or pinned that
+//! was not before: first what can be refused without touching the kernel, the port among it.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::Context as _;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::accountant::{self, Accountant, Working};
+use super::devices::Devices;
+use super::observed;
+use crate::cli::Failure;
+use crate::config::Settings;
+use crate::http::{Bounds, Gate, Readiness, Server};
+use crate::kernel::{Kernel, PinnedBefore};
+use crate::model::{Books, Forgetful, ServiceSettings, Store};
+use crate::snapshot::ProgramState;
+
+/// An agent that is ready to serve.
+pub(super) struct Started {
+    pub(super) server: Server,
+    pub(super) kernel_side: KernelSide,
+}
+
+/// The part of it that counts.
+pub(super) struct KernelSide {
+    pub(super) working: Working,
+    pub(super) devices: Devices,
+    /// Readable when the journal has filled so far that it should be read.
+    pub(super) journal: AsyncFd<OwnedFd>,
+    pub(super) programs: Vec<ProgramState>,
+    pub(super) readiness: watch::Receiver<Readiness>,
+}
+
+/// Opens it.
+///
+/// # Errors
+/// When the port is taken, a file that the settings name is not good, or this kernel or these privileges refuse.
+pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
+    let server = Server::bind(settings.listen, Gate::new(&settings.access)?, Bounds::default()).await?;
+    let services = observed::services(settings)?;
+    let before = settings.pin_dir.as_deref().map(PinnedBefore::look);
+    match kernel_side(settings, services).await {
+        Ok(kernel_side) => Ok(Started { server, kernel_side }),
+        Err(failure) => {
+            if let Some(before) = before {
+                before.restore();
+            }
+            Err(failure)
+        }
+    }
+}
+
+async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>) -> Result<KernelSide, Failure> {
+    let mut kernel = Kernel::open(settings).map_err(Failure::kernel)?;
+    if settings.pin_dir.is_some() {
+        let store = kernel.books().map_err(Failure::kernel)?;
+        count(kernel, store, settings, services).await
+    } else {
+        count(kernel, Forgetful, settings, services).await
+    }
+}
+
+async fn count<S: Store + Send + 'static>(
+    mut kernel: Kernel,
+    store: S,
+    settings: &Settings,
+    services: Vec<ServiceSettings>,
+) -> Result<KernelSide, Failure> {
+    let journal = kernel.journal().map_err(Failure::kernel)?;
+    let wakes = journal.as_fd().try_clone_to_owned().context("cannot watch the journal")?;
+    let wakes = watched(wakes).context("cannot watch the journal")?;
+    let books = Books::open(store, services).map_err(anyhow::Error::from)?;
+    kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
+    let devices = Devices::open().context("cannot ask for the interfaces")?;
+    let found = devices.all().await.context("the kernel does not list the interfaces")?;
+    kernel.follow(&found);
+    let programs = kernel.programs();
+    let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
+    let bounds = accountant::bounds(settings);
+    let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
+    let working = accountant.start().context("cannot start the thread that counts")?;
+    Ok(KernelSide { working, devices, journal: wakes, programs, readiness })
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is an unsafe function, for types that could close the descriptor while it is watched; an owned one cannot"
+)]
+fn watched(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
