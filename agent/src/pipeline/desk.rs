@@ -14,7 +14,7 @@ use crate::config::Upstream;
 use crate::exposition::accounts::{Own, Phase, Phases, UpstreamState};
 use crate::exposition::{Format, Page};
 use crate::http::{self, MetricsWanted, Readiness, Source};
-use crate::upstream::{Taken, fetch, merge};
+use crate::upstream::{FetchError, Taken, fetch, merge};
 use crate::{host, upstream};
 
 /// Which commit was built, where the build says so.
@@ -30,6 +30,9 @@ pub(super) struct Desk {
     started: Option<f64>,
 }
 
+/// An exporter's name, and its page or why there is none.
+type Fetched = (String, Result<Bytes, FetchError>);
+
 /// What the agent counts about its own scrapes.
 #[derive(Debug, Default)]
 struct OwnTotals {
@@ -38,11 +41,25 @@ struct OwnTotals {
 }
 
 impl OwnTotals {
-    fn upstream(&mut self, name: &str) -> Option<&mut UpstreamState> {
-        if !self.upstreams.iter().any(|upstream| upstream.name == name) {
-            self.upstreams.push(UpstreamState { name: name.to_owned(), up: false, left_out: [0; 2] });
+    /// Notes what became of an exporter's page; a line is logged only when that changes.
+    fn note_upstream(&mut self, name: &str, problem: Option<&FetchError>, merged: Option<&upstream::Merged>) {
+        let place = self.upstreams.iter().position(|upstream| upstream.name == name).unwrap_or_else(|| {
+            self.upstreams.push(UpstreamState { name: name.to_owned(), up: true, left_out: [0; 2] });
+            self.upstreams.len() - 1
+        });
+        let Some(state) = self.upstreams.get_mut(place) else {
+            return;
+        };
+        match problem {
+            Some(error) if state.up => tracing::warn!(upstream = name, %error, "no page to merge"),
+            None if !state.up => tracing::info!(upstream = name, "the page is merged again"),
+            _ => {}
         }
-        self.upstreams.iter_mut().find(|upstream| upstream.name == name)
+        state.up = problem.is_none();
+        if let Some(merged) = merged {
+            state.left_out[0] += merged.unparsable;
+            state.left_out[1] += merged.duplicates;
+        }
     }
 }
 
@@ -66,15 +83,9 @@ impl Desk {
     }
 
     /// The pages of the other exporters, in the order of the configuration.
-    async fn fetched(&self) -> Vec<(String, Option<Bytes>)> {
+    async fn fetched(&self) -> Vec<Fetched> {
         let upstreams = self.upstreams.borrow().clone();
-        join_all(upstreams.into_iter().map(|upstream| async move {
-            let page = fetch(&upstream.url).await;
-            let page =
-                page.inspect_err(|error| tracing::warn!(upstream = upstream.name, %error, "no page to merge")).ok();
-            (upstream.name, page)
-        }))
-        .await
+        join_all(upstreams.into_iter().map(|upstream| async move { (upstream.name, fetch(&upstream.url).await) })).await
     }
 }
 
@@ -103,14 +114,8 @@ impl Source for Desk {
             let encoding = Instant::now();
             let mut own = locked(&own);
             own.upstreams.retain(|known| pages.iter().any(|(name, _)| *name == known.name));
-            for ((name, _), merged) in pages.iter().zip(&merged) {
-                if let Some(state) = own.upstream(name) {
-                    state.up = merged.is_some();
-                    if let Some(merged) = merged {
-                        state.left_out[0] += merged.unparsable;
-                        state.left_out[1] += merged.duplicates;
-                    }
-                }
+            for ((name, page), merged) in pages.iter().zip(&merged) {
+                own.note_upstream(name, page.as_ref().err(), merged.as_ref());
             }
             let process = host::process(started);
             let known =
@@ -146,9 +151,9 @@ impl Source for Desk {
 }
 
 /// The families of the pages that came, under names that are free.
-fn merged(pages: &[(String, Option<Bytes>)], services: &[String], format: Format) -> Vec<Option<upstream::Merged>> {
+fn merged(pages: &[Fetched], services: &[String], format: Format) -> Vec<Option<upstream::Merged>> {
     let mut taken = Taken::ours(services.iter().map(String::as_str));
-    pages.iter().map(|(_, page)| page.as_ref().map(|page| merge(page, &mut taken, format))).collect()
+    pages.iter().map(|(_, page)| page.as_ref().ok().map(|page| merge(page, &mut taken, format))).collect()
 }
 
 /// Counters are as good after a panic elsewhere as before.

@@ -75,3 +75,6 @@ impl<'a> Accounts<'a> {
 fn signed(value: i128) -> i64 {
     i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
 }
+
+#[cfg(test)]
+mod tests;
