@@ -1,6 +1,6 @@
 """A client that keeps its own books: raw sockets, so that it knows every byte that it sent and received.
 
-Usage: client.py HOST PORT PLAN, where PLAN is a JSON list of connections, each a list of steps
+Usage: client.py HOST PORT PLAN, where PLAN is a file with a JSON list of connections, each a list of steps
   {"method", "target", "body", "chunk", "repeat", "pipeline", "close", "expect", "split", "header"}
 Prints a JSON list of {"method", "target", "status", "sent", "received", "request_body", "response_body", "count"}.
 Not a test by itself: the tests compare what it prints.
@@ -151,7 +151,7 @@ def play(host, port, steps, books, lock):
 
 
 def main():
-    host, port, plan = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+    host, port, plan = sys.argv[1], int(sys.argv[2]), json.load(open(sys.argv[3]))
     books, lock, failed = {}, threading.Lock(), []
 
     def guarded(steps):

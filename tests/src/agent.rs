@@ -153,3 +153,9 @@ impl Drop for Agent<'_> {
         let _ = run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(&self.pins));
     }
 }
+
+/// Whether all accepted connections ended but the one that this page came through.
+#[must_use]
+pub fn only_the_scrape_is_left(page: &Page) -> bool {
+    page.sum("sockmeter_sockets", &[("role", "server")]) <= 1.0
+}

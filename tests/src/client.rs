@@ -97,9 +97,10 @@ fn script(name: &str) -> PathBuf {
 /// # Errors
 /// When one of them fails.
 pub fn play(namespace: &Namespace, host: &str, port: u16, connections: &[Vec<Step>]) -> Result<Vec<Count>> {
-    let plan = serde_json::to_string(connections)?;
+    let plan = tempfile::NamedTempFile::new()?;
+    serde_json::to_writer(&plan, connections)?;
     let mut command = namespace.command("python3");
-    let said = run(command.arg(script("client.py")).arg(host).arg(port.to_string()).arg(plan))?;
+    let said = run(command.arg(script("client.py")).arg(host).arg(port.to_string()).arg(plan.path()))?;
     serde_json::from_str(&said).with_context(|| format!("the client printed {said:?}"))
 }
 

@@ -69,14 +69,14 @@ impl Namespace {
         })
     }
 
-    /// Connects two namespaces by a veth pair: `a` in this one with `10.77.0.1` and `fd77::1`, `b` in the other with `.2`.
+    /// Connects two namespaces by a veth pair: `va` in this one with `10.77.0.1` and `fd77::1`, `vb` in the other with `.2`.
     ///
     /// # Errors
     /// When `ip` fails.
     pub fn connect(&self, other: &Self) -> Result<()> {
-        run(Command::new("ip").args(["link", "add", "a", "netns", &self.name, "type", "veth", "peer", "name", "b", "netns"])
+        run(Command::new("ip").args(["link", "add", "va", "netns", &self.name, "type", "veth", "peer", "name", "vb", "netns"])
             .arg(&other.name))?;
-        for (namespace, device, host) in [(self, "a", 1), (other, "b", 2)] {
+        for (namespace, device, host) in [(self, "va", 1), (other, "vb", 2)] {
             namespace.ip(&["addr", "add", &format!("10.77.0.{host}/24"), "dev", device])?;
             namespace.ip(&["addr", "add", &format!("fd77::{host}/64"), "dev", device, "nodad"])?;
             namespace.ip(&["link", "set", device, "up"])?;

@@ -124,15 +124,11 @@ pub fn has_tcx() -> Result<bool, Refusal> {
 }
 
 fn object() -> Result<Ebpf, Refusal> {
-    let bytes = object::OBJECT;
-    if bytes.is_empty() {
-        return Err(Refusal::new("this binary was built without kernel programs")
-            .hint("build it with `cargo xtask build`, which builds them first"));
-    }
+    let bytes = object::read()?;
     let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
     let mut loader = EbpfLoader::new();
     loader.override_global("OFFSETS", &offsets, true);
-    loader.load(bytes).map_err(|error| Refusal::because("cannot load the kernel programs", &error))
+    loader.load(&bytes).map_err(|error| object::refused(&error))
 }
 
 fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), aya::programs::ProgramError> {

@@ -77,11 +77,7 @@ impl Kernel {
     /// # Errors
     /// When this kernel or these privileges do not allow it; nothing stays attached then that was not before.
     pub fn open(settings: &Settings) -> Result<Self, Refusal> {
-        let bytes = object::OBJECT;
-        if bytes.is_empty() {
-            return Err(Refusal::new("this binary was built without kernel programs")
-                .hint("build it with `cargo xtask build`, which builds them first"));
-        }
+        let bytes = object::read()?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
         let btf = Btf::from_sys_fs().map_err(|error| Refusal::because("cannot read the kernel's types", &error))?;
         let below = if let Scope::Cgroup(path) = &settings.scope { Some(path.as_path()) } else { None };
@@ -89,7 +85,7 @@ impl Kernel {
         let netns = namespaces::own()?;
         let pins = settings.pin_dir.as_deref().map(Pins::open).transpose()?;
         let only_netns = if settings.scope == Scope::Netns { netns } else { 0 };
-        let fingerprint = object::fingerprint(bytes) ^ u64::from(only_netns);
+        let fingerprint = object::fingerprint(&bytes) ^ u64::from(only_netns);
         let kept = keeps(pins.as_ref(), fingerprint)?;
 
         let wake: u64 = 4 << 20;
@@ -102,7 +98,7 @@ impl Kernel {
                 loader.map_pin_path(name, pins.map(name));
             }
         }
-        let mut ebpf = loader.load(bytes).map_err(|error| Refusal::because("cannot load the kernel programs", &error))?;
+        let mut ebpf = loader.load(&bytes).map_err(|error| object::refused(&error))?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.prepare(fingerprint)?;
         for (name, kind) in [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp")] {

@@ -1,9 +1,42 @@
 //! The kernel programs as they were built into this binary (`build.rs` puts them there).
 
+use std::borrow::Cow;
 use std::hash::Hasher as _;
 
+use super::Refusal;
+
+/// Names an object to load instead: for those who work on the programs, and for the tests.
+const VARIABLE: &str = "SOCKMETER_KERNEL_OBJECT";
+
 /// The object; empty if the binary was built without.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockmeter.bpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockmeter.bpf.o"));
+
+/// The object to load.
+pub(super) fn read() -> Result<Cow<'static, [u8]>, Refusal> {
+    let bytes = match std::env::var_os(VARIABLE) {
+        Some(path) => Cow::Owned(std::fs::read(&path).map_err(|error| {
+            Refusal::because(format!("cannot read the kernel object {}", path.display()), &error)
+                .hint(format!("unset {VARIABLE}, and the one in this binary is used"))
+        })?),
+        None => Cow::Borrowed(OBJECT),
+    };
+    if bytes.is_empty() {
+        return Err(Refusal::new("this binary was built without kernel programs, or the kernel object is empty")
+            .hint("build it with `cargo xtask build`, which builds them first"));
+    }
+    Ok(bytes)
+}
+
+/// What is said of an object that cannot be loaded.
+pub(super) fn refused(error: &aya::EbpfError) -> Refusal {
+    let refusal = Refusal::because("cannot load the kernel programs", error);
+    match error {
+        aya::EbpfError::ParseError(_) | aya::EbpfError::BtfError(_) | aya::EbpfError::BtfRelocationError(_) => {
+            refusal.hint("the kernel object is damaged: build it again with `cargo xtask build`")
+        }
+        _ => refusal,
+    }
+}
 
 /// Tells one object from another: what is attached may be kept only if it came from the same.
 pub(super) fn fingerprint(object: &[u8]) -> u64 {

@@ -173,7 +173,7 @@ mod tests {
             (key(3, b"late", 0), value(30, 100)),
             (key(1, b"a", 0), value(10, 1)),
             (key(2, b"a", 0), value(20, 10)),
-            (key(0, b"", 1), value(0, 0)),
+            (key(0, b"", 1), Totals::default()),
         ];
         let sums = totals(&keys, Bounds { ports: 2, processes: 1 });
         let found: Vec<_> = sums.iter().map(|(l, sum)| (l.port.as_str(), l.process.as_str(), *sum)).collect();

@@ -2,7 +2,7 @@
 //! are the truth.
 
 use anyhow::Result;
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
 use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
@@ -42,7 +42,7 @@ fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
     }
     let page = agent.scrape_until("all exchanges", |page| {
         Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
-            && page.sum("sockmeter_sockets", &[("role", "server")]) == 0.0
+            && only_the_scrape_is_left(page)
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler"), clients);
     balanced(&page);

@@ -1,7 +1,7 @@
 //! A mixed load from three clients against nginx: its log and the clients' own counts are the truth.
 
 use anyhow::{Result, ensure};
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
 use sockmeter_tests::client::{Step, play};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::nginx::{Line, Nginx};
@@ -90,7 +90,7 @@ fn exchanges_equal_nginx_log_and_the_clients_own_counts() -> Result<()> {
     let wrk = run(namespace.command("wrk").args(["-t2", "-c20", "-d1", "http://127.0.0.1:8080/jobs/7"]))?;
     let page = agent.scrape_until("the end of all connections", |page| {
         page.get("scheduler_http_requests_total") == Some(page.sum("scheduler_http_exchanges_total", &[]))
-            && page.sum("sockmeter_sockets", &[("role", "server")]) == 0.0
+            && only_the_scrape_is_left(page)
     })?;
     let ours = Tally::of_page(&page, "scheduler");
     ensure!(ours.exchanges() > counted + more, "wrk did nothing: {wrk}");

@@ -53,15 +53,15 @@ fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
     here.connect(&there)?;
     let agent = Agent::start(&here, &[])?;
-    let (ours_before, device_before, _) = both(&agent, &here, "a")?;
+    let (ours_before, device_before, _) = both(&agent, &here, "va")?;
     load(&here, &there, "10.77.0.2", "fd77::2")?;
-    let (ours_after, device_after, page) = both(&agent, &here, "a")?;
+    let (ours_after, device_after, page) = both(&agent, &here, "va")?;
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
     assert!(device_after[1] - device_before[1] > 22_000_000, "the load did not cross");
     for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
-        let series = format!("sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"a\",netns=\"self\"}}");
+        let series = format!("sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}");
         assert_eq!(page.get(&series).map(whole), Some(value));
     }
     Ok(())
@@ -73,20 +73,20 @@ fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()
     let agent = Agent::start(&here, &[])?;
     here.connect(&there)?;
     agent.scrape_until("the interface", |page| {
-        let labels = [("program", "interface_receives"), ("target", "a")];
+        let labels = [("program", "interface_receives"), ("target", "va")];
         page.sum("sockmeter_program_attached", &labels) == 1.0
     })?;
-    let (ours_before, device_before, _) = both(&agent, &here, "a")?;
+    let (ours_before, device_before, _) = both(&agent, &here, "va")?;
     run(here.command("ping").args(["-c", "3", "-i", "0.01", "-s", "1000", "10.77.0.2"]))?;
-    let (ours_after, device_after, _) = both(&agent, &here, "a")?;
+    let (ours_after, device_after, _) = both(&agent, &here, "va")?;
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    here.ip(&["link", "delete", "a"])?;
+    here.ip(&["link", "delete", "va"])?;
     let page = agent.scrape_until("the interface to go", |page| {
-        page.family("sockmeter_interface_kernel_bytes_total").all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "a"))
+        page.family("sockmeter_interface_kernel_bytes_total").all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "va"))
     })?;
-    assert_eq!(ours(&page, "a")[1], ours_after[1], "what was counted stays");
+    assert_eq!(ours(&page, "va")[1], ours_after[1], "what was counted stays");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use anyhow::Result;
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
 use sockmeter_tests::client::chunked_server;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
@@ -24,7 +24,7 @@ fn talk(say: &[u8], half: bool) -> Result<Vec<u8>> {
 
 fn settled(agent: &Agent<'_>, exchanges: f64) -> Result<Page> {
     agent.scrape_until("the end of the connections", |page| {
-        page.sum("sockmeter_sockets", &[("role", "server")]) == 0.0
+        only_the_scrape_is_left(page)
             && page.sum("sockmeter_sockets_closed_total", &[("protocol", "tcp"), ("role", "server")]) >= 1.0
             && page.sum("scheduler_http_exchanges_total", &[]) == exchanges
     })

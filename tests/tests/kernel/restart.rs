@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use sockmeter_tests::agent::{Agent, pin_dir};
+use sockmeter_tests::agent::{Agent, only_the_scrape_is_left, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
@@ -39,7 +39,7 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     play_and_tally()?;
     let page = agent.scrape_until("all exchanges", |page| {
         Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
-            && page.sum("sockmeter_sockets", &[("role", "server")]) == 0.0
+            && only_the_scrape_is_left(page)
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler"), clients);
     balanced(&page);
