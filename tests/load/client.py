@@ -89,7 +89,7 @@ def answer(reader, method):
 def message(step, host):
     """The request's head and the pieces of its body as they go on the wire, and the decoded size of the body."""
     size, chunk = step.get("body", 0), step.get("chunk", 0)
-    fields = ["Host: " + host] + step.get("header", [])
+    fields = ["Host: " + ("[%s]" % host if ":" in host else host)] + step.get("header", [])
     if step.get("close"):
         fields.append("Connection: close")
     if step.get("expect"):

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
@@ -15,8 +16,16 @@ use crate::wait;
 /// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
-    _process: Process,
+    process: Process,
     files: TempDir,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, it would leave its workers behind.
+        let _ = self.process.signal(Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
 }
 
 /// One line of its log.
@@ -67,7 +76,7 @@ impl Nginx {
             let connected = namespace.enter(|| Ok(std::net::TcpStream::connect("127.0.0.1:8099").is_ok()))?;
             Ok(connected.then_some(()))
         })?;
-        Ok(Self { _process: process, files })
+        Ok(Self { process, files })
     }
 
     /// The log, once it has `lines` lines.

@@ -1,6 +1,6 @@
 //! Books kept by somebody else: sums per endpoint, from a server's log or a client's own count, to hold ours against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::page::Page;
 
@@ -71,6 +71,18 @@ impl Tally {
             tally.answers.entry(by_answer(&labels)).or_default().response_body = whole(value);
         }
         tally
+    }
+
+    /// Where this one and another differ, a line each; empty if they are equal.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let keys: BTreeSet<_> = self.sides.keys().chain(other.sides.keys()).collect();
+        let sides = keys.into_iter().filter(|key| self.sides.get(*key) != other.sides.get(*key));
+        let sides = sides.map(|key| format!("{key:?}: {:?} and {:?}", self.sides.get(key), other.sides.get(key)));
+        let keys: BTreeSet<_> = self.answers.keys().chain(other.answers.keys()).collect();
+        let answers = keys.into_iter().filter(|key| self.answers.get(*key) != other.answers.get(*key));
+        let answers = answers.map(|key| format!("{key:?}: {:?} and {:?}", self.answers.get(key), other.answers.get(key)));
+        sides.chain(answers).collect()
     }
 
     /// All exchanges.

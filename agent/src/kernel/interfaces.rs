@@ -9,10 +9,11 @@ use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_deta
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use aya::Ebpf;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::pins::Pins;
+use super::offload::Offload;
 use super::{Refusal, programs, take};
 use crate::snapshot::{InterfaceCounters, ProgramState, ReadError};
 
@@ -27,25 +28,31 @@ pub struct Device {
     name: String,
     /// `[received, sent]` bytes.
     bytes: [u64; 2],
+    /// Its counters see the segments of what passes our programs merged.
+    segments: bool,
 }
 
 /// Asks the kernel for all devices of this namespace.
 ///
 /// # Errors
 /// When netlink does not answer.
-pub async fn devices(handle: &rtnetlink::Handle) -> Result<Vec<Device>, ReadError> {
+pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Vec<Device>, ReadError> {
     let failed = |error: rtnetlink::Error| ReadError { what: "interfaces", why: error.to_string() };
     let mut found = Vec::new();
     let mut links = handle.link().get().execute();
     while let Some(message) = links.try_next().await.map_err(failed)? {
-        let mut device = Device { index: message.header.index, name: String::new(), bytes: [0; 2] };
+        let mut device = Device { index: message.header.index, name: String::new(), bytes: [0; 2], segments: false };
+        // Real hardware has no kind, and counts what is on the wire.
+        let mut is_virtual = message.header.link_layer_type == LinkLayerType::Loopback;
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
+                LinkAttribute::LinkInfo(info) => is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_))),
                 LinkAttribute::Stats64(stats) => device.bytes = [stats.rx_bytes, stats.tx_bytes],
                 _ => {}
             }
         }
+        device.segments = !is_virtual || !offload.takes_merged(device.index, &device.name).await;
         found.push(device);
     }
     Ok(found)
@@ -57,6 +64,7 @@ struct Attached {
     /// Links that are not pinned; dropping them detaches.
     _links: Vec<FdLink>,
     problem: Option<String>,
+    segments: Option<bool>,
 }
 
 /// The interfaces that are counted.
@@ -65,6 +73,7 @@ pub(super) struct Interfaces {
     near: PerCpuArray<MapData, [u8; INTERFACE]>,
     far: PerCpuHashMap<MapData, u32, [u8; INTERFACE]>,
     names: HashMap<MapData, u32, [u8; 16]>,
+    segmented: HashMap<MapData, u32, u32>,
     attached: BTreeMap<u32, Attached>,
 }
 
@@ -78,6 +87,7 @@ impl Interfaces {
             near: take(ebpf, "INTERFACES")?,
             far: take(ebpf, "FAR_INTERFACES")?,
             names: take(ebpf, "INTERFACE_NAMES")?,
+            segmented: take(ebpf, "SEGMENTED")?,
             attached: BTreeMap::new(),
         })
     }
@@ -108,6 +118,10 @@ impl Interfaces {
             if !self.wants(&device.name) {
                 continue;
             }
+            // Before the first packet is counted, and again when the device changes its mind.
+            if self.attached.get(&device.index).and_then(|attached| attached.segments) != Some(device.segments) {
+                self.note_segments(device);
+            }
             let renamed = self.attached.get(&device.index).is_some_and(|attached| attached.name != device.name);
             if self.attached.contains_key(&device.index) && !renamed {
                 continue;
@@ -129,8 +143,25 @@ impl Interfaces {
         }
     }
 
+    /// Tells the programs whether headers of merged segments are to be added.
+    fn note_segments(&mut self, device: &Device) {
+        let noted = if device.segments {
+            self.segmented.insert(device.index, 1, 0)
+        } else {
+            // Not there is as good as removed.
+            let _ = self.segmented.remove(&device.index);
+            Ok(())
+        };
+        if let Err(error) = noted {
+            tracing::warn!(interface = device.name, %error, "headers of merged packets are not counted");
+        }
+        if let Some(attached) = self.attached.get_mut(&device.index) {
+            attached.segments = Some(device.segments);
+        }
+    }
+
     fn attach(&mut self, ebpf: &mut Ebpf, device: &Device, pins: Option<&Pins>) -> Attached {
-        let mut attached = Attached { name: device.name.clone(), _links: Vec::new(), problem: None };
+        let mut attached = Attached { name: device.name.clone(), _links: Vec::new(), problem: None, segments: Some(device.segments) };
         if device.index >= DIRECT {
             let blank: Result<PerCpuValues<[u8; INTERFACE]>, _> =
                 PerCpuValues::try_from(vec![[0; INTERFACE]; aya::util::nr_cpus().unwrap_or(1)]);

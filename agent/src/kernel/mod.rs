@@ -10,6 +10,7 @@ mod interfaces;
 mod journal;
 mod namespaces;
 mod object;
+mod offload;
 mod pins;
 mod programs;
 mod read;
@@ -27,6 +28,7 @@ pub use self::before::PinnedBefore;
 pub use self::books::Books;
 pub use self::interfaces::{Device, devices, remove_filters};
 pub use self::journal::Journal;
+pub use self::offload::Offload;
 pub use self::pins::remove;
 pub use self::refusal::Refusal;
 use self::pins::Pins;
@@ -35,7 +37,7 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{ProgramState, ReadError, Snapshot};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     "SOCKET",
     "OWNER",
     "CONN",
@@ -53,6 +55,7 @@ const PINNED: [&str; 19] = [
     "INTERFACES",
     "FAR_INTERFACES",
     "INTERFACE_NAMES",
+    "SEGMENTED",
     "BOOK_CELLS",
     "BOOK_LEDGERS",
 ];

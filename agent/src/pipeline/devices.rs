@@ -5,11 +5,14 @@ use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection
 use tokio::task::JoinHandle;
 
 use super::accountant::{Line, Message};
-use crate::kernel::{self, Device};
+use crate::kernel::{self, Device, Offload};
 
 /// A connection to ask by.
 #[derive(Clone)]
-pub(super) struct Devices(Handle);
+pub(super) struct Devices {
+    handle: Handle,
+    offload: Offload,
+}
 
 impl Devices {
     /// Opens it; within a runtime.
@@ -19,12 +22,12 @@ impl Devices {
     pub(super) fn open() -> std::io::Result<Self> {
         let (connection, handle, _) = new_connection()?;
         tokio::spawn(connection);
-        Ok(Self(handle))
+        Ok(Self { handle, offload: Offload::open()? })
     }
 
     /// All interfaces with the kernel's own counters; `None` if netlink does not answer.
     pub(super) async fn all(&self) -> Option<Vec<Device>> {
-        kernel::devices(&self.0)
+        kernel::devices(&self.handle, &self.offload)
             .await
             .inspect_err(|error| tracing::warn!(%error, "interfaces are those of the last reading"))
             .ok()
@@ -42,6 +45,7 @@ impl Devices {
             while changes.next().await.is_some() {
                 // Many changes at once, as when containers start, are one reason to look.
                 while changes.next().now_or_never().flatten().is_some() {}
+                devices.offload.forget();
                 if let Some(devices) = devices.all().await
                     && !line.send(Message::Devices { devices })
                 {

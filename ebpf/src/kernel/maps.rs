@@ -148,6 +148,10 @@ pub(super) static BOOK_LEDGERS: HashMap<u32, [u8; books::LEDGER], { SERVICES as 
 #[btf_map]
 pub(super) static LAYOUT: Array<[u64; 2], 1> = Array::new();
 
+/// Interfaces whose device sees the segments of what comes here merged: their headers are counted apart.
+#[btf_map]
+pub(super) static SEGMENTED: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new();
+
 /// Names of the interfaces that were ever counted, by index.
 #[btf_map]
 pub(super) static INTERFACE_NAMES: HashMap<u32, [u8; 16], 8192, NO_PREALLOC> = HashMap::new();

@@ -126,7 +126,7 @@ fn wrong_configuration() -> Result<()> {
         }
     }
     let missing = folder.path().join("missing.toml");
-    refused(&[], &["--config", &missing.to_string_lossy()])?.is(2, &["missing.toml"], false);
+    refused(&[], &["--config", &missing.to_string_lossy()])?.is(2, &["missing.toml"], true);
     Ok(())
 }
 

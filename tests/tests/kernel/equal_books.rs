@@ -100,11 +100,13 @@ fn exchanges_equal_nginx_log_and_the_clients_own_counts() -> Result<()> {
     for line in &log {
         let mut line = line.clone();
         if line.method == "BREW" {
+            // Refused with 405, and of a path that nobody declared.
             line.method = "OTHER".to_owned();
+            line.target = "/missing/42".to_owned();
         }
         line.tally(&mut theirs, endpoint(&line.target), response_body(&line));
     }
-    assert_eq!(ours, theirs);
+    assert_eq!(ours.differences(&theirs), Vec::<String>::new());
 
     let mut clients = Tally::default();
     for count in counts.iter().chain(&over_v6) {
