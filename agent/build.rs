@@ -24,24 +24,15 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed={}", object.display());
     match fs::copy(object, &out) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => {
-            fs::write(&out, "")
-        }
-        Err(error) => Err(io::Error::new(
-            error.kind(),
-            format!("{}: {error}", object.display()),
-        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => fs::write(&out, ""),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", object.display()))),
     }
 }
 
 /// Cargo builds again every time while a file that it should watch is missing. An empty one keeps it quiet until the
 /// real one comes; if it cannot be made, for example in a read-only tree, builds are only slower.
 fn leave_stub(object: &Path) {
-    if !object.exists()
-        && object
-            .parent()
-            .is_some_and(|folder| fs::create_dir_all(folder).is_ok())
-    {
+    if !object.exists() && object.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok()) {
         let _ = fs::write(object, "");
     }
 }

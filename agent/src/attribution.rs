@@ -71,7 +71,16 @@ mod tests {
     use super::*;
 
     fn posting(status: u16, flags: u8) -> Posting {
-        Posting { kind: posting::KIND_EXCHANGE, status, flags, wire: [40, 60], body: [5, 6], began: 100, ended: 350, ..Posting::EMPTY }
+        Posting {
+            kind: posting::KIND_EXCHANGE,
+            status,
+            flags,
+            wire: [40, 60],
+            body: [5, 6],
+            began: 100,
+            ended: 350,
+            ..Posting::EMPTY
+        }
     }
 
     #[test]

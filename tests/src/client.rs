@@ -79,12 +79,8 @@ impl Count {
             outbound: sum.outbound + self.received,
             request_body: sum.request_body + self.request_body,
         };
-        let sum =
-            tally.answers.entry((self.method.clone(), endpoint.to_owned(), self.status.clone())).or_default();
-        *sum = Answers {
-            exchanges: sum.exchanges + self.count,
-            response_body: sum.response_body + self.response_body,
-        };
+        let sum = tally.answers.entry((self.method.clone(), endpoint.to_owned(), self.status.clone())).or_default();
+        *sum = Answers { exchanges: sum.exchanges + self.count, response_body: sum.response_body + self.response_body };
     }
 }
 

@@ -74,7 +74,8 @@ impl Namespace {
     /// # Errors
     /// When `ip` fails.
     pub fn connect(&self, other: &Self) -> Result<()> {
-        run(Command::new("ip").args(["link", "add", "va", "netns", &self.name, "type", "veth", "peer", "name", "vb", "netns"])
+        run(Command::new("ip")
+            .args(["link", "add", "va", "netns", &self.name, "type", "veth", "peer", "name", "vb", "netns"])
             .arg(&other.name))?;
         for (namespace, device, host) in [(self, "va", 1), (other, "vb", 2)] {
             namespace.ip(&["addr", "add", &format!("10.77.0.{host}/24"), "dev", device])?;

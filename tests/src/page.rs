@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn finds_samples_whatever_the_order_of_their_labels() {
-        let page = Page::parse("# HELP x y\nx{b=\"2\",a=\"/jobs/{id}\"} 7\nx{a=\"1\"} 8\ny 1e+06\n".to_owned()).unwrap();
+        let page =
+            Page::parse("# HELP x y\nx{b=\"2\",a=\"/jobs/{id}\"} 7\nx{a=\"1\"} 8\ny 1e+06\n".to_owned()).unwrap();
         assert_eq!(page.get("x{a=\"/jobs/{id}\",b=\"2\"}"), Some(7.0));
         assert_eq!(page.get("y"), Some(1_000_000.0));
         assert_eq!(page.get("z"), None);

@@ -81,7 +81,8 @@ impl Tally {
         let sides = sides.map(|key| format!("{key:?}: {:?} and {:?}", self.sides.get(key), other.sides.get(key)));
         let keys: BTreeSet<_> = self.answers.keys().chain(other.answers.keys()).collect();
         let answers = keys.into_iter().filter(|key| self.answers.get(*key) != other.answers.get(*key));
-        let answers = answers.map(|key| format!("{key:?}: {:?} and {:?}", self.answers.get(key), other.answers.get(key)));
+        let answers =
+            answers.map(|key| format!("{key:?}: {:?} and {:?}", self.answers.get(key), other.answers.get(key)));
         sides.chain(answers).collect()
     }
 

@@ -14,18 +14,10 @@ use crate::workspace::Workspace;
 /// Builds everything, optimised, and says where the binary is.
 pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     kernel_side::build(workspace, steps)?;
-    let binary = steps.step(
-        "build the agent",
-        "cargo build --release --package sockmeter",
-        || {
-            run_program(
-                workspace
-                    .cargo()
-                    .args(["build", "--release", "--package", "sockmeter"]),
-            )?;
-            Ok(workspace.target().join("release/sockmeter"))
-        },
-    )?;
+    let binary = steps.step("build the agent", "cargo build --release --package sockmeter", || {
+        run_program(workspace.cargo().args(["build", "--release", "--package", "sockmeter"]))?;
+        Ok(workspace.target().join("release/sockmeter"))
+    })?;
     steps.say(format_args!("built {}", binary.display()));
     Ok(binary)
 }
@@ -51,9 +43,5 @@ pub(crate) fn run(workspace: &Workspace, steps: &Steps, flags: &[String]) -> Res
     command.arg("run").args(flags).stdin(Stdio::inherit());
     steps.say(words(&command));
     let error = command.exec();
-    Err(anyhow::anyhow!(
-        "cannot run {}: {error}\nhint: run {} run as root",
-        words(&command),
-        binary.display()
-    ))
+    Err(anyhow::anyhow!("cannot run {}: {error}\nhint: run {} run as root", words(&command), binary.display()))
 }

@@ -24,23 +24,8 @@ pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
         // would strip it. RUSTC_BOOTSTRAP lets a stable toolchain build `core` for a target without a prebuilt one.
         run(workspace
             .cargo()
-            .args([
-                "build",
-                "--package",
-                "sockmeter-ebpf",
-                "--bin",
-                "sockmeter-ebpf",
-                "--features",
-                "kernel",
-            ])
-            .args([
-                "--release",
-                "--target",
-                TARGET,
-                "-Z",
-                "build-std=core",
-                "--target-dir",
-            ])
+            .args(["build", "--package", "sockmeter-ebpf", "--bin", "sockmeter-ebpf", "--features", "kernel"])
+            .args(["--release", "--target", TARGET, "-Z", "build-std=core", "--target-dir"])
             .arg(&folder)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_PROFILE_RELEASE_STRIP", "none")
@@ -61,31 +46,19 @@ pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
 
 /// The source of `core`, which is a component of the toolchain that rust-toolchain.toml names.
 fn rust_src(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    let sysroot = output_of(workspace.program("rustc").args(["--print", "sysroot"]))
-        .context("rustc does not run")?;
-    if Path::new(sysroot.trim())
-        .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-        .exists()
-    {
+    let sysroot = output_of(workspace.program("rustc").args(["--print", "sysroot"])).context("rustc does not run")?;
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml").exists() {
         return Ok(());
     }
     let path = workspace.root.join("rust-toolchain.toml");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let toolchain: toml::Table = text.parse().with_context(|| path.display().to_string())?;
-    let channel = toolchain
-        .get("toolchain")
-        .and_then(|table| table.get("channel")?.as_str());
+    let channel = toolchain.get("toolchain").and_then(|table| table.get("channel")?.as_str());
     // Cargo tells its children which toolchain runs; a distribution's cargo does not.
     let running = env::var("RUSTUP_TOOLCHAIN").ok();
-    let channel = running
-        .as_deref()
-        .or(channel)
-        .context("rust-toolchain.toml names no channel")?;
+    let channel = running.as_deref().or(channel).context("rust-toolchain.toml names no channel")?;
     steps.say(format_args!("adding the component rust-src to {channel}"));
-    run(workspace
-        .program("rustup")
-        .args(["component", "add", "rust-src", "--toolchain", channel]))
+    run(workspace.program("rustup").args(["component", "add", "rust-src", "--toolchain", channel]))
 }
 
 /// The pinned linker, installed below `target/` so that nothing else on the machine changes.
@@ -95,21 +68,10 @@ fn linker(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     if found.is_some_and(|found| found.trim() == format!("bpf-linker {LINKER_VERSION}")) {
         return Ok(path);
     }
-    steps.say(format_args!(
-        "installing bpf-linker {LINKER_VERSION} to target/tools, which takes about a minute"
-    ));
+    steps.say(format_args!("installing bpf-linker {LINKER_VERSION} to target/tools, which takes about a minute"));
     run(workspace
         .cargo()
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            LINKER_VERSION,
-            "--locked",
-            "--quiet",
-            "--force",
-            "--root",
-        ])
+        .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--quiet", "--force", "--root"])
         .arg(workspace.tools())
         .env_remove("CARGO_TARGET_DIR"))?;
     Ok(path)

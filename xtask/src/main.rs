@@ -69,10 +69,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Build => agent::build(&workspace, &steps).map(drop),
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
         Command::Test { ring: None, filter } => tests::everything(&workspace, &steps, &filter),
-        Command::Test {
-            ring: Some(ring),
-            filter,
-        } => tests::one_ring(&workspace, &steps, ring, &filter),
+        Command::Test { ring: Some(ring), filter } => tests::one_ring(&workspace, &steps, ring, &filter),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     }

@@ -59,7 +59,9 @@ pub(crate) fn packages(steps: &Steps) -> Result<()> {
         }
         let list = missing.join(" ");
         if !on_path("apt-get") {
-            bail!("{list}: missing, and there is no apt-get\nhint: install what your system calls them, then try again");
+            bail!(
+                "{list}: missing, and there is no apt-get\nhint: install what your system calls them, then try again"
+            );
         }
         steps.say(format_args!("installing {list}; no service is started"));
         let Some(mut shell) = as_root("sh") else {
@@ -74,37 +76,26 @@ pub(crate) fn as_root(program: &str) -> Option<Command> {
     if geteuid().is_root() {
         return Some(Command::new(program));
     }
-    output_of(
-        Command::new("sudo")
-            .args(["-n", "true"])
-            .stdin(Stdio::null()),
-    )?;
+    output_of(Command::new("sudo").args(["-n", "true"]).stdin(Stdio::null()))?;
     let mut sudo = Command::new("sudo");
     sudo.args(["-n", "-E", program]);
     Some(sudo)
 }
 
 fn missing(installed: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let mut packages: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !installed(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut packages: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !installed(program)).map(|(_, package)| *package).collect();
     packages.dedup();
     packages
 }
 
 /// Also where only root looks, because a user's PATH often leaves that out.
 fn is_installed(program: &str) -> bool {
-    on_path(program)
-        || ["/usr/sbin", "/sbin"]
-            .iter()
-            .any(|folder| Path::new(folder).join(program).exists())
+    on_path(program) || ["/usr/sbin", "/sbin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
 fn on_path(program: &str) -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).exists()))
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).exists()))
 }
 
 #[cfg(test)]
@@ -113,10 +104,7 @@ mod tests {
 
     #[test]
     fn a_package_is_missing_once_for_all_its_programs() {
-        assert_eq!(
-            missing(|program| !program.starts_with("prom")),
-            ["prometheus", "prometheus-node-exporter"]
-        );
+        assert_eq!(missing(|program| !program.starts_with("prom")), ["prometheus", "prometheus-node-exporter"]);
         assert_eq!(missing(|_| true), Vec::<&str>::new());
     }
 }

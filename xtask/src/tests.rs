@@ -29,23 +29,10 @@ pub(crate) enum Ring {
 pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    steps.step("fmt", "cargo fmt --all --check", || {
-        run(workspace.cargo().args(["fmt", "--all", "--check"]))
+    steps.step("fmt", "cargo fmt --all --check", || run(workspace.cargo().args(["fmt", "--all", "--check"])))?;
+    steps.step("clippy", "cargo clippy --workspace --all-targets -- -D warnings", || {
+        run(workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
-    steps.step(
-        "clippy",
-        "cargo clippy --workspace --all-targets -- -D warnings",
-        || {
-            run(workspace.cargo().args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ]))
-        },
-    )?;
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     pure(workspace, steps, filter)?;
     if can_be_root() {
@@ -57,12 +44,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
 }
 
 /// The tests of one ring, with what they need.
-pub(crate) fn one_ring(
-    workspace: &Workspace,
-    steps: &Steps,
-    ring: Ring,
-    filter: &[String],
-) -> Result<()> {
+pub(crate) fn one_ring(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -> Result<()> {
     if ring == Ring::Pure {
         return pure(workspace, steps, filter);
     }
@@ -81,12 +63,7 @@ fn can_be_root() -> bool {
 fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
     steps.last_word("pure tests", "cargo xtask test pure", || {
         let runner = Runner::of(workspace);
-        run(&mut runner.command(
-            workspace,
-            &["--workspace", "--exclude", KERNEL_PACKAGE],
-            &[],
-            filter,
-        ))
+        run(&mut runner.command(workspace, &["--workspace", "--exclude", KERNEL_PACKAGE], &[], filter))
     })
 }
 
@@ -97,9 +74,7 @@ fn kernel(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()>
         // Built as the user who asks, run as root.
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
-        run(runner
-            .command(workspace, &["--package", KERNEL_PACKAGE], sudo, filter)
-            .env(AGENT_VARIABLE, binary))
+        run(runner.command(workspace, &["--package", KERNEL_PACKAGE], sudo, filter).env(AGENT_VARIABLE, binary))
     })
 }
 
@@ -120,37 +95,17 @@ impl Runner {
         }
     }
 
-    fn command(
-        self,
-        workspace: &Workspace,
-        packages: &[&str],
-        options: &[&str],
-        filter: &[String],
-    ) -> Command {
+    fn command(self, workspace: &Workspace, packages: &[&str], options: &[&str], filter: &[String]) -> Command {
         let mut command = workspace.cargo();
         let one_by_one = packages.contains(&KERNEL_PACKAGE) && packages.contains(&"--package");
         match self {
             Self::Nextest => {
-                command
-                    .args(["nextest", "run", "--no-fail-fast"])
-                    .args(packages)
-                    .args(options);
+                command.args(["nextest", "run", "--no-fail-fast"]).args(packages).args(options);
                 // A filter may leave one of the rings without a test.
-                command
-                    .args(if filter.is_empty() {
-                        None
-                    } else {
-                        Some("--no-tests=pass")
-                    })
-                    .args(filter);
+                command.args(if filter.is_empty() { None } else { Some("--no-tests=pass") }).args(filter);
             }
             Self::Cargo => {
-                command
-                    .args(["test", "--no-fail-fast"])
-                    .args(packages)
-                    .args(options)
-                    .arg("--")
-                    .args(filter);
+                command.args(["test", "--no-fail-fast"]).args(packages).args(options).arg("--").args(filter);
                 command.args(one_by_one.then_some("--test-threads=1"));
             }
         }
@@ -168,9 +123,7 @@ mod cases {
         let workspace = Workspace::new();
         let line = |runner: Runner, filter: &[String]| {
             let command = runner.command(&workspace, &["--package", KERNEL_PACKAGE], &[], filter);
-            words(&command)
-                .split_once(' ')
-                .map(|(_, arguments)| arguments.to_owned())
+            words(&command).split_once(' ').map(|(_, arguments)| arguments.to_owned())
         };
         let filter = ["ledger".to_owned()];
         assert_eq!(
@@ -181,9 +134,6 @@ mod cases {
             line(Runner::Cargo, &filter).as_deref(),
             Some("test --no-fail-fast --package sockmeter-tests -- ledger --test-threads=1")
         );
-        assert_eq!(
-            line(Runner::Nextest, &[]).as_deref(),
-            Some("nextest run --no-fail-fast --package sockmeter-tests")
-        );
+        assert_eq!(line(Runner::Nextest, &[]).as_deref(), Some("nextest run --no-fail-fast --package sockmeter-tests"));
     }
 }

@@ -14,9 +14,7 @@ impl Workspace {
     /// The repository that this program was built from.
     pub(crate) fn new() -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Self {
-            root: here.parent().unwrap_or(here).to_owned(),
-        }
+        Self { root: here.parent().unwrap_or(here).to_owned() }
     }
 
     /// Where cargo puts what it builds.

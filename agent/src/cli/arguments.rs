@@ -82,9 +82,7 @@ pub(super) enum Command {
     /// Print the endpoint that each path would get
     ///
     /// One line a path. Reads a list of lines `METHOD /path/{param}`, or an OpenAPI document.
-    #[command(
-        after_help = "Example:\n  sockmeter routes --routes routes.txt GET /jobs/17 /nodes/a/heartbeat"
-    )]
+    #[command(after_help = "Example:\n  sockmeter routes --routes routes.txt GET /jobs/17 /nodes/a/heartbeat")]
     Routes {
         /// The declared routes
         #[arg(long, value_name = "FILE")]
@@ -98,9 +96,7 @@ pub(super) enum Command {
     },
 
     /// Print a completion script for a shell
-    #[command(
-        after_help = "Example:\n  sockmeter completions bash > /etc/bash_completion.d/sockmeter"
-    )]
+    #[command(after_help = "Example:\n  sockmeter completions bash > /etc/bash_completion.d/sockmeter")]
     Completions {
         /// For which shell
         shell: Shell,

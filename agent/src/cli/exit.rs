@@ -46,18 +46,12 @@ pub struct Failure {
 impl Failure {
     /// The user can mend it: usage or configuration.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit: Exit::Usage,
-            error: error.into(),
-        }
+        Self { exit: Exit::Usage, error: error.into() }
     }
 
     /// This kernel or these privileges cannot do it.
     pub fn kernel(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit: Exit::Kernel,
-            error: error.into(),
-        }
+        Self { exit: Exit::Kernel, error: error.into() }
     }
 
     /// The exit code that it calls for.
@@ -74,9 +68,7 @@ impl Failure {
     pub(super) fn is_closed_pipe(&self) -> bool {
         let mut causes = self.error.chain();
         causes.any(|cause| {
-            cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
         })
     }
 }
@@ -89,18 +81,12 @@ impl From<ConfigError> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self {
-            exit: Exit::Failed,
-            error,
-        }
+        Self { exit: Exit::Failed, error }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self {
-            exit: Exit::Failed,
-            error: error.into(),
-        }
+        Self { exit: Exit::Failed, error: error.into() }
     }
 }

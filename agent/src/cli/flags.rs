@@ -50,12 +50,7 @@ pub(super) struct Flags {
     insecure: bool,
 
     /// Where the kernel side is pinned, so that it counts on without us [default: /sys/fs/bpf/sockmeter]
-    #[arg(
-        long,
-        value_name = "DIR",
-        conflicts_with = "no_pin",
-        help_heading = "What stays"
-    )]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_pin", help_heading = "What stays")]
     pin_dir: Option<PathBuf>,
     /// Pin nothing: the kernel side ends with the agent
     #[arg(long, help_heading = "What stays")]

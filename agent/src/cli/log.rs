@@ -18,10 +18,7 @@ pub(super) fn start(log: Log) {
     };
     let colour = io::stderr().is_terminal() || ColorChoice::global() == ColorChoice::AlwaysAnsi;
     let colour = colour && AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(colour);
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colour);
     // The error is that a subscriber is there already, such as a test's.
     let _ = match log.format {
         LogFormat::Text => lines.with_target(false).try_init(),

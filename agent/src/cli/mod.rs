@@ -73,11 +73,7 @@ pub fn main(
     }
 }
 
-fn execute(
-    command: Command,
-    variables: Vec<(OsString, OsString)>,
-    commands: &Commands,
-) -> Result<Exit, Failure> {
+fn execute(command: Command, variables: Vec<(OsString, OsString)>, commands: &Commands) -> Result<Exit, Failure> {
     let mut out = anstream::stdout().lock();
     match command {
         Command::Run(flags) => {
@@ -90,9 +86,7 @@ fn execute(
         }
         Command::Check(flags) => (commands.check)(&load(*flags, variables)?.settings, &mut out),
         Command::Detach(flags) => (commands.detach)(&load(*flags, variables)?.settings, &mut out),
-        Command::Config {
-            command: ConfigCommand::Check { file },
-        } => {
+        Command::Config { command: ConfigCommand::Check { file } } => {
             let settings = Configuration::of_file(&file).load()?.settings;
             writeln!(out, "{}: good", file.display())?;
             if let Err(error) = config::refuse_unavailable(&settings) {
@@ -100,24 +94,13 @@ fn execute(
             }
             Ok(Exit::Stopped)
         }
-        Command::Config {
-            command: ConfigCommand::Show(flags),
-        } => {
+        Command::Config { command: ConfigCommand::Show(flags) } => {
             write!(out, "{}", config::show(&load(*flags, variables)?))?;
             Ok(Exit::Stopped)
         }
-        Command::Routes {
-            routes: file,
-            method,
-            paths,
-        } => (commands.routes)(
-            &RoutesQuestion {
-                file,
-                method,
-                paths,
-            },
-            &mut out,
-        ),
+        Command::Routes { routes: file, method, paths } => {
+            (commands.routes)(&RoutesQuestion { file, method, paths }, &mut out)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sockmeter", &mut script);
@@ -142,20 +125,13 @@ fn manual(name: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     let page = match name {
         None => whole,
         Some(name) => {
-            let known: Vec<&str> = whole
-                .get_subcommands()
-                .map(clap::Command::get_name)
-                .collect();
+            let known: Vec<&str> = whole.get_subcommands().map(clap::Command::get_name).collect();
             let known = known.join(", ");
             let found = whole.find_subcommand(name).cloned();
             found.ok_or_else(|| {
-                Failure::usage(anyhow::anyhow!(
-                    "there is no command {name:?}\nhint: the commands are {known}"
-                ))
+                Failure::usage(anyhow::anyhow!("there is no command {name:?}\nhint: the commands are {known}"))
             })?
         }
     };
-    clap_mangen::Man::new(page)
-        .render(out)
-        .map_err(|error: io::Error| error.into())
+    clap_mangen::Man::new(page).render(out).map_err(|error: io::Error| error.into())
 }

@@ -39,17 +39,11 @@ pub(super) fn of_usage(error: &clap::Error) -> Failure {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let sentence = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut hints: Vec<&str> = rest
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("tip: "))
-        .collect();
+    let mut hints: Vec<&str> = rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
     if hints.is_empty() {
         hints.push("--help after a command explains it");
     }
-    Failure::usage(anyhow::anyhow!(
-        "{sentence}\nhint: {}",
-        hints.join("\nhint: ")
-    ))
+    Failure::usage(anyhow::anyhow!("{sentence}\nhint: {}", hints.join("\nhint: ")))
 }
 
 #[cfg(test)]
@@ -61,15 +55,7 @@ mod tests {
 
     #[test]
     fn causes_make_one_sentence_and_hints_come_last() {
-        let error = Err::<(), _>(anyhow::anyhow!("no such file\nhint: make it"))
-            .context("routes")
-            .unwrap_err();
-        assert_eq!(
-            sentence_and_hints(&error),
-            (
-                "routes: no such file".to_owned(),
-                vec!["make it".to_owned()]
-            )
-        );
+        let error = Err::<(), _>(anyhow::anyhow!("no such file\nhint: make it")).context("routes").unwrap_err();
+        assert_eq!(sentence_and_hints(&error), ("routes: no such file".to_owned(), vec!["make it".to_owned()]));
     }
 }

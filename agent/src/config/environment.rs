@@ -31,9 +31,7 @@ pub(super) fn read(
         tls_key: variables.path("TLS_KEY"),
         tls_client_ca: variables.path("TLS_CLIENT_CA"),
         insecure: variables.switch("INSECURE")?,
-        interface: variables
-            .text("INTERFACE")?
-            .map(|list| words(&list).map(ToOwned::to_owned).collect()),
+        interface: variables.text("INTERFACE")?.map(|list| words(&list).map(ToOwned::to_owned).collect()),
         scope: variables.text("SCOPE")?,
         pin_dir: variables.path("PIN_DIR"),
         no_pin: variables.switch("NO_PIN")?,
@@ -53,8 +51,7 @@ pub(super) fn read(
         kernel: None,
     };
     for word in words(&variables.text("SERVICE")?.unwrap_or_default()) {
-        let (name, ports) =
-            named_ports(word).map_err(|error| in_variable("SERVICE", word, &error))?;
+        let (name, ports) = named_ports(word).map_err(|error| in_variable("SERVICE", word, &error))?;
         input.add_ports(name, ports);
     }
     for word in words(&variables.text("ROUTES")?.unwrap_or_default()) {
@@ -62,8 +59,7 @@ pub(super) fn read(
         input.add_routes(name, file);
     }
     for word in words(&variables.text("UPSTREAM")?.unwrap_or_default()) {
-        let (name, url) =
-            named_text(word).map_err(|error| in_variable("UPSTREAM", word, &error))?;
+        let (name, url) = named_text(word).map_err(|error| in_variable("UPSTREAM", word, &error))?;
         input.add_upstream(name, url);
     }
     Ok((variables.path("CONFIG"), input))
@@ -74,9 +70,7 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
 }
 
 fn in_variable(key: &str, found: &str, wanted: &str) -> ConfigError {
-    ConfigError::new(format!(
-        "SOCKMETER_{key} contains {found:?}, wanted {wanted}"
-    ))
+    ConfigError::new(format!("SOCKMETER_{key} contains {found:?}, wanted {wanted}"))
 }
 
 /// The variables of our prefix that are not empty.
@@ -91,10 +85,7 @@ impl Variables {
         self.take(key)
             .map(|value| {
                 value.into_string().map_err(|found| {
-                    ConfigError::new(format!(
-                        "SOCKMETER_{key} is \"{}\", wanted text in UTF-8",
-                        found.display()
-                    ))
+                    ConfigError::new(format!("SOCKMETER_{key} is \"{}\", wanted text in UTF-8", found.display()))
                 })
             })
             .transpose()
@@ -109,9 +100,7 @@ impl Variables {
             None => Ok(None),
             Some("1" | "true" | "yes") => Ok(Some(true)),
             Some("0" | "false" | "no") => Ok(Some(false)),
-            Some(found) => Err(ConfigError::new(format!(
-                "SOCKMETER_{key} is {found:?}, wanted \"true\" or \"false\""
-            ))),
+            Some(found) => Err(ConfigError::new(format!("SOCKMETER_{key} is {found:?}, wanted \"true\" or \"false\""))),
         }
     }
 }

@@ -12,10 +12,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error without a hint.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Self {
-            sentence: sentence.into(),
-            hint: None,
-        }
+        Self { sentence: sentence.into(), hint: None }
     }
 
     /// The same error with what to do about it.

@@ -21,11 +21,8 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Input, ConfigError> {
             Some(span) => {
                 let before = text.get(..span.start).unwrap_or_default();
                 let line = before.matches('\n').count();
-                let key = text
-                    .lines()
-                    .nth(line)
-                    .and_then(|line| line.split_once('='))
-                    .map_or("", |(key, _)| key.trim());
+                let key =
+                    text.lines().nth(line).and_then(|line| line.split_once('=')).map_or("", |(key, _)| key.trim());
                 (format!("{name}:{}", line.saturating_add(1)), key)
             }
             None => (name.to_owned(), ""),
@@ -47,13 +44,9 @@ fn explain(message: &str, place: &str, key: &str) -> ConfigError {
             None => error.hint(format!("the keys here are {}", known.join(", "))),
         };
     }
-    let wrong = ["invalid type: ", "invalid value: "]
-        .into_iter()
-        .find_map(|start| message.strip_prefix(start));
+    let wrong = ["invalid type: ", "invalid value: "].into_iter().find_map(|start| message.strip_prefix(start));
     match wrong.and_then(|rest| rest.rsplit_once(", expected ")) {
-        Some((found, wanted)) => {
-            ConfigError::new(format!("{place}: {key} is {found}, wanted {wanted}"))
-        }
+        Some((found, wanted)) => ConfigError::new(format!("{place}: {key} is {found}, wanted {wanted}")),
         None => ConfigError::new(format!("{place}: {}", message.replace('\n', ", "))),
     }
 }
@@ -72,23 +65,9 @@ fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 /// Every file that the settings name can be read, now rather than at three in the morning.
 pub(super) fn check_readable(settings: &Settings) -> Result<(), ConfigError> {
     let tls = settings.access.tls.iter();
-    let tls = tls
-        .flat_map(|files| {
-            [
-                Some(&files.cert),
-                Some(&files.key),
-                files.client_ca.as_ref(),
-            ]
-        })
-        .flatten();
-    let routes = settings
-        .services
-        .iter()
-        .filter_map(|service| service.routes.as_ref());
-    let ca = settings
-        .scheduler
-        .iter()
-        .filter_map(|scheduler| scheduler.ca.as_ref());
+    let tls = tls.flat_map(|files| [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()]).flatten();
+    let routes = settings.services.iter().filter_map(|service| service.routes.as_ref());
+    let ca = settings.scheduler.iter().filter_map(|scheduler| scheduler.ca.as_ref());
     for path in tls.chain(routes).chain(ca) {
         let error = match fs::metadata(path) {
             Ok(found) if found.is_dir() => "is a directory, wanted a file".to_owned(),
@@ -97,21 +76,12 @@ pub(super) fn check_readable(settings: &Settings) -> Result<(), ConfigError> {
                 Err(error) => error.to_string(),
             },
         };
-        return Err(ConfigError::new(format!(
-            "file {}: {error}",
-            path.display()
-        )));
+        return Err(ConfigError::new(format!("file {}: {error}", path.display())));
     }
     let tokens = [
         settings.access.token_file.as_ref(),
-        settings
-            .scheduler
-            .as_ref()
-            .and_then(|scheduler| scheduler.token_file.as_ref()),
+        settings.scheduler.as_ref().and_then(|scheduler| scheduler.token_file.as_ref()),
         settings.report.as_ref().map(|report| &report.token_file),
     ];
-    tokens
-        .into_iter()
-        .flatten()
-        .try_for_each(|path| Secret::from_file(path).map(drop))
+    tokens.into_iter().flatten().try_for_each(|path| Secret::from_file(path).map(drop))
 }

@@ -8,21 +8,9 @@ use super::{ConfigError, Settings};
 /// When one is set; the sentence names it.
 pub fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
     let unavailable = [
-        (
-            "scheduler_api",
-            "deriving job metrics from the scheduler's API",
-            settings.scheduler.is_some(),
-        ),
-        (
-            "report_to",
-            "reporting to a fleet manager",
-            settings.report.is_some(),
-        ),
-        (
-            "remote_write",
-            "remote write",
-            settings.remote_write.is_some(),
-        ),
+        ("scheduler_api", "deriving job metrics from the scheduler's API", settings.scheduler.is_some()),
+        ("report_to", "reporting to a fleet manager", settings.report.is_some()),
+        ("remote_write", "remote write", settings.remote_write.is_some()),
         (
             "upstream",
             "merging an exporter over https",
@@ -30,12 +18,10 @@ pub fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
         ),
     ];
     match unavailable.into_iter().find(|(_, _, set)| *set) {
-        Some((key, what, _)) => Err(ConfigError::new(format!(
-            "{key} is set, but {what} is not available in this build"
-        ))
-        .hint(format!(
-            "take {key} and what belongs to it out of the configuration"
-        ))),
+        Some((key, what, _)) => {
+            Err(ConfigError::new(format!("{key} is set, but {what} is not available in this build"))
+                .hint(format!("take {key} and what belongs to it out of the configuration")))
+        }
         None => Ok(()),
     }
 }

@@ -43,44 +43,28 @@ pub(super) struct Found<T> {
 impl<T: fmt::Debug> Found<T> {
     /// The error for a value that cannot be used.
     pub(super) fn wrong(&self, wanted: impl fmt::Display) -> ConfigError {
-        ConfigError::new(format!(
-            "{} is {:?}, wanted {wanted}",
-            self.place, self.value
-        ))
+        ConfigError::new(format!("{} is {:?}, wanted {wanted}", self.place, self.value))
     }
 }
 
 impl Layers {
     /// The layers, the strongest first.
     pub(super) fn strongest_first(&self) -> [(Origin, &Input); 3] {
-        [
-            (Origin::Flag, &self.flags),
-            (Origin::Environment, &self.environment),
-            (Origin::File, &self.file),
-        ]
+        [(Origin::Flag, &self.flags), (Origin::Environment, &self.environment), (Origin::File, &self.file)]
     }
 
     /// The strongest layer's value of a key.
     pub(super) fn pick<T>(&self, key: &str, get: impl Fn(&Input) -> Option<T>) -> Option<Found<T>> {
         self.strongest_first()
             .into_iter()
-            .find_map(|(origin, input)| {
-                get(input).map(|value| Found {
-                    value,
-                    origin,
-                    place: self.place(origin, key),
-                })
-            })
+            .find_map(|(origin, input)| get(input).map(|value| Found { value, origin, place: self.place(origin, key) }))
     }
 
     /// How the giver of a value calls its key.
     pub(super) fn place(&self, origin: Origin, key: &str) -> String {
         match origin {
             Origin::Flag => format!("--{}", flag_of(key)),
-            Origin::Environment => format!(
-                "SOCKMETER_{}",
-                flag_of(key).replace('-', "_").to_uppercase()
-            ),
+            Origin::Environment => format!("SOCKMETER_{}", flag_of(key).replace('-', "_").to_uppercase()),
             Origin::File => match &self.file_name {
                 Some(name) => format!("{}: {key}", name.display()),
                 None => key.to_owned(),

@@ -27,8 +27,8 @@ pub(crate) use pieces::{named_path, named_ports, named_text};
 pub use secret::Secret;
 pub use service::Service;
 pub use settings::{
-    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler,
-    Scope, Settings, TlsFiles, Upstream,
+    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
+    TlsFiles, Upstream,
 };
 pub use show::show;
 
@@ -54,19 +54,12 @@ impl Configuration {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let (named, environment) = environment::read(variables)?;
-        Ok(Self {
-            file: file.or(named),
-            environment,
-            flags,
-        })
+        Ok(Self { file: file.or(named), environment, flags })
     }
 
     /// A configuration that is one file and nothing else, for `config check`.
     pub fn of_file(file: &Path) -> Self {
-        Self {
-            file: Some(file.to_owned()),
-            ..Self::default()
-        }
+        Self { file: Some(file.to_owned()), ..Self::default() }
     }
 
     /// Reads the file afresh and puts the layers together, with the origin of every value.
@@ -75,12 +68,7 @@ impl Configuration {
     /// The first thing that is wrong, as one sentence with a hint: an unreadable file, an unknown key, a value that
     /// cannot be used, two values that contradict each other.
     pub fn load(&self) -> Result<Effective, ConfigError> {
-        let file = self
-            .file
-            .as_deref()
-            .map(file::read)
-            .transpose()?
-            .unwrap_or_default();
+        let file = self.file.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let layers = Layers {
             flags: self.flags.clone(),
             environment: self.environment.clone(),

@@ -6,8 +6,7 @@ use super::{Input, ServiceInput};
 
 /// `scheduler=8080,8081`: the service and its ports. The error says what was wanted.
 pub(crate) fn named_ports(text: &str) -> Result<(String, Vec<u16>), String> {
-    let wanted =
-        || "NAME=PORT[,PORT...] with ports from 1 to 65535, such as scheduler=8080".to_owned();
+    let wanted = || "NAME=PORT[,PORT...] with ports from 1 to 65535, such as scheduler=8080".to_owned();
     let (name, ports) = text.split_once('=').ok_or_else(wanted)?;
     let ports = ports
         .split(',')
@@ -35,18 +34,12 @@ pub(crate) fn named_path(text: &str) -> Result<(String, PathBuf), String> {
 
 impl Input {
     fn service_mut(&mut self, name: String) -> &mut ServiceInput {
-        self.service
-            .get_or_insert_default()
-            .entry(name)
-            .or_default()
+        self.service.get_or_insert_default().entry(name).or_default()
     }
 
     /// Ports for a service; a name that is given twice has the ports of both.
     pub(crate) fn add_ports(&mut self, name: String, ports: Vec<u16>) {
-        self.service_mut(name)
-            .ports
-            .get_or_insert_default()
-            .extend(ports);
+        self.service_mut(name).ports.get_or_insert_default().extend(ports);
     }
 
     /// The route file of a service; the last one counts.

@@ -9,17 +9,14 @@ use http::Uri;
 use super::layers::Found;
 use super::service::check_name;
 use super::settings::{
-    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler,
-    Scope, Settings, TlsFiles, Upstream,
+    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
+    TlsFiles, Upstream,
 };
 use super::{ConfigError, Input, Layers, Origin, Service};
 
 /// Puts the layers together.
 pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
-    let mut resolver = Resolver {
-        layers,
-        origins: BTreeMap::new(),
-    };
+    let mut resolver = Resolver { layers, origins: BTreeMap::new() };
     let listen = resolver.take("listen", |input| input.listen.clone());
     let listen = listen.map_or(Ok(Settings::LISTEN), |found| address(&found))?;
     let access = resolver.access(listen)?;
@@ -39,12 +36,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         report: resolver.report()?,
         remote_write: resolver.url("remote_write", |input| input.remote_write.clone())?,
         log: Log {
-            level: resolver.one_of(
-                "log_level",
-                |input| input.log_level.clone(),
-                &LogLevel::NAMES,
-                LogLevel::Info,
-            )?,
+            level: resolver.one_of("log_level", |input| input.log_level.clone(), &LogLevel::NAMES, LogLevel::Info)?,
             format: resolver.one_of(
                 "log_format",
                 |input| input.log_format.clone(),
@@ -55,10 +47,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         limits: resolver.limits()?,
         kernel: resolver.kernel()?,
     };
-    Ok(Effective {
-        settings,
-        origins: resolver.origins,
-    })
+    Ok(Effective { settings, origins: resolver.origins })
 }
 
 /// The layers, and the origins of what was taken from them so far.
@@ -69,11 +58,7 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// The strongest value of a key; its origin is noted.
-    pub(super) fn take<T>(
-        &mut self,
-        key: &str,
-        get: impl Fn(&Input) -> Option<T>,
-    ) -> Option<Found<T>> {
+    pub(super) fn take<T>(&mut self, key: &str, get: impl Fn(&Input) -> Option<T>) -> Option<Found<T>> {
         let found = self.layers.pick(key, get)?;
         self.origins.insert(key.to_owned(), found.origin);
         Some(found)
@@ -84,23 +69,18 @@ impl Resolver {
         let cert = self.take("tls_cert", |input| input.tls_cert.clone());
         let key = self.take("tls_key", |input| input.tls_key.clone());
         let client_ca = self.take("tls_client_ca", |input| input.tls_client_ca.clone());
-        let insecure = self
-            .take("insecure", |input| input.insecure)
-            .is_some_and(|found| found.value);
+        let insecure = self.take("insecure", |input| input.insecure).is_some_and(|found| found.value);
         let tls = match (cert, key, client_ca) {
-            (Some(cert), Some(key), client_ca) => Some(TlsFiles {
-                cert: cert.value,
-                key: key.value,
-                client_ca: client_ca.map(|found| found.value),
-            }),
+            (Some(cert), Some(key), client_ca) => {
+                Some(TlsFiles { cert: cert.value, key: key.value, client_ca: client_ca.map(|found| found.value) })
+            }
             (Some(given), None, _) => return Err(needs(&given, "tls_key")),
             (None, Some(given), _) | (None, None, Some(given)) => {
                 return Err(needs(&given, "tls_cert"));
             }
             (None, None, None) => None,
         };
-        let checked =
-            token.is_some() || tls.as_ref().is_some_and(|files| files.client_ca.is_some());
+        let checked = token.is_some() || tls.as_ref().is_some_and(|files| files.client_ca.is_some());
         if !listen.ip().to_canonical().is_loopback() && !checked && !insecure {
             return Err(ConfigError::new(format!(
                 "listen is {listen}, which others can reach, and nothing says who may read it"
@@ -110,11 +90,7 @@ impl Resolver {
                  --insecure serves everybody, and 127.0.0.1 only this host",
             ));
         }
-        Ok(Access {
-            token_file: token.map(|found| found.value),
-            tls,
-            insecure,
-        })
+        Ok(Access { token_file: token.map(|found| found.value), tls, insecure })
     }
 
     fn interfaces(&mut self) -> Result<Vec<String>, ConfigError> {
@@ -166,19 +142,12 @@ impl Resolver {
         let mut found: BTreeMap<String, Found<String>> = BTreeMap::new();
         for (origin, input) in self.layers.strongest_first() {
             let services = input.service.iter().flatten();
-            let of_services = services
-                .filter_map(|(name, service)| Some((name, service.upstream.as_ref()?, "service")));
-            let others = input
-                .upstream
-                .iter()
-                .flatten()
-                .map(|(name, url)| (name, url, "upstream"));
+            let of_services =
+                services.filter_map(|(name, service)| Some((name, service.upstream.as_ref()?, "service")));
+            let others = input.upstream.iter().flatten().map(|(name, url)| (name, url, "upstream"));
             for (name, url, table) in of_services.chain(others) {
-                let key = if table == "service" {
-                    format!("service.{name}.upstream")
-                } else {
-                    format!("upstream.{name}")
-                };
+                let key =
+                    if table == "service" { format!("service.{name}.upstream") } else { format!("upstream.{name}") };
                 let place = self.layers.place(origin, &key);
                 match found.get(name) {
                     Some(earlier) if earlier.origin == origin => {
@@ -189,14 +158,7 @@ impl Resolver {
                     }
                     Some(_) => {}
                     None => {
-                        found.insert(
-                            name.clone(),
-                            Found {
-                                value: url.clone(),
-                                origin,
-                                place,
-                            },
-                        );
+                        found.insert(name.clone(), Found { value: url.clone(), origin, place });
                     }
                 }
             }
@@ -204,31 +166,21 @@ impl Resolver {
         let mut upstreams = Vec::new();
         for (name, found) in found {
             check_name(&name, &found.place)?;
-            self.origins
-                .insert(format!("upstream.{name}"), found.origin);
-            upstreams.push(Upstream {
-                url: url(&found)?,
-                name,
-            });
+            self.origins.insert(format!("upstream.{name}"), found.origin);
+            upstreams.push(Upstream { url: url(&found)?, name });
         }
         Ok(upstreams)
     }
 
     fn scheduler(&mut self) -> Result<Option<Scheduler>, ConfigError> {
         let api = self.url("scheduler_api", |input| input.scheduler_api.clone())?;
-        let token = self.take("scheduler_token_file", |input| {
-            input.scheduler_token_file.clone()
-        });
+        let token = self.take("scheduler_token_file", |input| input.scheduler_token_file.clone());
         let ca = self.take("scheduler_ca", |input| input.scheduler_ca.clone());
         match (api, token, ca) {
-            (Some(api), token, ca) => Ok(Some(Scheduler {
-                api,
-                token_file: token.map(|found| found.value),
-                ca: ca.map(|found| found.value),
-            })),
-            (None, Some(given), _) | (None, None, Some(given)) => {
-                Err(needs(&given, "scheduler_api"))
+            (Some(api), token, ca) => {
+                Ok(Some(Scheduler { api, token_file: token.map(|found| found.value), ca: ca.map(|found| found.value) }))
             }
+            (None, Some(given), _) | (None, None, Some(given)) => Err(needs(&given, "scheduler_api")),
             (None, None, None) => Ok(None),
         }
     }
@@ -249,34 +201,22 @@ impl Resolver {
             Some(("headend", id)) if !id.is_empty() => ReportAs::Headend(id.to_owned()),
             _ => return Err(as_what.wrong("client:ID or headend:ID")),
         };
-        Ok(Some(Report {
-            to,
-            as_what,
-            token_file: token.value,
-        }))
+        Ok(Some(Report { to, as_what, token_file: token.value }))
     }
 
     fn limits(&mut self) -> Result<Limits, ConfigError> {
         let default = Limits::default();
         let ports = self.take("limits.ports", |input| input.limits.as_ref()?.ports);
         let processes = self.take("limits.processes", |input| input.limits.as_ref()?.processes);
-        Ok(Limits {
-            ports: positive(ports, default.ports)?,
-            processes: positive(processes, default.processes)?,
-        })
+        Ok(Limits { ports: positive(ports, default.ports)?, processes: positive(processes, default.processes)? })
     }
 
     fn kernel(&mut self) -> Result<Kernel, ConfigError> {
         let default = Kernel::default();
-        let ring = self.take("kernel.ring_bytes", |input| {
-            input.kernel.as_ref()?.ring_bytes
-        });
+        let ring = self.take("kernel.ring_bytes", |input| input.kernel.as_ref()?.ring_bytes);
         // BPF_MAP_TYPE_RINGBUF wants a power of two that is a multiple of the page size (kernel/bpf/ringbuf.c,
         // ringbuf_map_alloc); 64 KiB is a multiple of every page size that Linux has.
-        if let Some(ring) = ring
-            .as_ref()
-            .filter(|ring| !ring.value.is_power_of_two() || ring.value < 65_536)
-        {
+        if let Some(ring) = ring.as_ref().filter(|ring| !ring.value.is_power_of_two() || ring.value < 65_536) {
             return Err(ring.wrong("a power of two from 65536"));
         }
         let cells = self.take("kernel.cells", |input| input.kernel.as_ref()?.cells);
@@ -288,11 +228,7 @@ impl Resolver {
         })
     }
 
-    fn url(
-        &mut self,
-        key: &str,
-        get: impl Fn(&Input) -> Option<String>,
-    ) -> Result<Option<Uri>, ConfigError> {
+    fn url(&mut self, key: &str, get: impl Fn(&Input) -> Option<String>) -> Result<Option<Uri>, ConfigError> {
         self.take(key, get).map(|found| url(&found)).transpose()
     }
 
@@ -337,21 +273,15 @@ fn address(found: &Found<String>) -> Result<SocketAddr, ConfigError> {
 fn url(found: &Found<String>) -> Result<Uri, ConfigError> {
     let wrong = || found.wrong("a URL such as http://127.0.0.1:9090/metrics");
     let url: Uri = found.value.parse().map_err(|_| wrong())?;
-    let usable = matches!(url.scheme_str(), Some("http" | "https"))
-        && url.host().is_some_and(|host| !host.is_empty());
+    let usable = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty());
     if usable { Ok(url) } else { Err(wrong()) }
 }
 
 /// A key that means nothing without another.
 fn needs<T>(given: &Found<T>, missing: &str) -> ConfigError {
-    ConfigError::new(format!(
-        "{} is given without {missing}, wanted both",
-        given.place
-    ))
+    ConfigError::new(format!("{} is given without {missing}, wanted both", given.place))
 }
 
 fn together(missing: &str) -> ConfigError {
-    ConfigError::new(format!(
-        "{missing} is missing, wanted report_to, report_as and report_token_file together"
-    ))
+    ConfigError::new(format!("{missing} is missing, wanted report_to, report_as and report_token_file together"))
 }

@@ -21,11 +21,8 @@ impl Secret {
             .map_err(|error| ConfigError::new(format!("token file {}: {error}", path.display())))?;
         let token = text.trim();
         if token.is_empty() {
-            return Err(ConfigError::new(format!(
-                "token file {} is empty, wanted one token",
-                path.display()
-            ))
-            .hint("head -c 32 /dev/urandom | base64 makes a good one"));
+            return Err(ConfigError::new(format!("token file {} is empty, wanted one token", path.display()))
+                .hint("head -c 32 /dev/urandom | base64 makes a good one"));
         }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ConfigError::new(format!(

@@ -12,28 +12,12 @@ const DEFAULT_NAME: &str = "scheduler";
 /// Its port.
 const DEFAULT_PORT: u16 = 8080;
 /// Body size buckets in bytes, from 100 B to 1 GB in decades.
-const DEFAULT_BUCKETS: [u64; 8] = [
-    100,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-    1_000_000_000,
-];
+const DEFAULT_BUCKETS: [u64; 8] = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 /// Distinct endpoints before the rest is `other`.
 const DEFAULT_ENDPOINT_LIMIT: usize = 200;
 /// Prefixes of families that are not a service's: a service of that name would produce the same family names.
-const RESERVED: [&str; 7] = [
-    "sockmeter",
-    "process",
-    "upstream",
-    "ffrtmp",
-    "distributed_llm",
-    "tobogganing",
-    "sasewaddle",
-];
+const RESERVED: [&str; 7] =
+    ["sockmeter", "process", "upstream", "ffrtmp", "distributed_llm", "tobogganing", "sasewaddle"];
 
 /// A service: what it is called, and how its sockets are recognised and its exchanges named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +56,7 @@ impl Service {
     }
 
     fn one(resolver: &mut Resolver, name: &str) -> Result<Self, ConfigError> {
-        let ports = resolver.take(&format!("service.{name}.ports"), |input| {
-            table(input, name)?.ports.clone()
-        });
+        let ports = resolver.take(&format!("service.{name}.ports"), |input| table(input, name)?.ports.clone());
         let mut ports = match ports {
             Some(found) if found.value.is_empty() || found.value.contains(&0) => {
                 return Err(found.wrong("a list of ports from 1 to 65535"));
@@ -82,31 +64,22 @@ impl Service {
             Some(found) => found.value,
             None if name == DEFAULT_NAME => vec![DEFAULT_PORT],
             None => {
-                return Err(ConfigError::new(format!(
-                    "service {name} has no ports, wanted at least one"
-                ))
-                .hint(format!(
-                    "add ports = [8080] under [service.{name}], or --service {name}=8080"
-                )));
+                return Err(ConfigError::new(format!("service {name} has no ports, wanted at least one"))
+                    .hint(format!("add ports = [8080] under [service.{name}], or --service {name}=8080")));
             }
         };
         ports.sort_unstable();
         ports.dedup();
-        let routes = resolver.take(&format!("service.{name}.routes"), |input| {
-            table(input, name)?.routes.clone()
-        });
-        let buckets = resolver.take(&format!("service.{name}.size_buckets"), |input| {
-            table(input, name)?.size_buckets.clone()
-        });
-        let limit = resolver.take(&format!("service.{name}.endpoint_limit"), |input| {
-            table(input, name)?.endpoint_limit
-        });
+        let routes = resolver.take(&format!("service.{name}.routes"), |input| table(input, name)?.routes.clone());
+        let buckets =
+            resolver.take(&format!("service.{name}.size_buckets"), |input| table(input, name)?.size_buckets.clone());
+        let limit =
+            resolver.take(&format!("service.{name}.endpoint_limit"), |input| table(input, name)?.endpoint_limit);
         Ok(Self {
             name: name.to_owned(),
             ports,
             routes: routes.map(|found| found.value),
-            size_buckets: buckets
-                .map_or_else(|| Ok(DEFAULT_BUCKETS.to_vec()), |found| ascending(&found))?,
+            size_buckets: buckets.map_or_else(|| Ok(DEFAULT_BUCKETS.to_vec()), |found| ascending(&found))?,
             endpoint_limit: positive(limit, DEFAULT_ENDPOINT_LIMIT)?,
         })
     }
@@ -125,46 +98,25 @@ fn observed(resolver: &Resolver) -> Result<BTreeSet<String>, ConfigError> {
             check_name(name, &layers.place(origin, "service"))?;
         }
     }
-    let naming = layers
-        .strongest_first()
-        .into_iter()
-        .find_map(|(origin, input)| {
-            let services = input.service.as_ref()?;
-            services
-                .values()
-                .any(|service| service.ports.is_some())
-                .then_some((origin, services))
-        });
+    let naming = layers.strongest_first().into_iter().find_map(|(origin, input)| {
+        let services = input.service.as_ref()?;
+        services.values().any(|service| service.ports.is_some()).then_some((origin, services))
+    });
     let names: BTreeSet<String> = match naming {
         // A table of the file without ports is an omission that `one` reports; `--routes` alone names nothing new.
         Some((Origin::File, services)) => services.keys().cloned().collect(),
-        Some((_, services)) => services
-            .iter()
-            .filter(|(_, service)| service.ports.is_some())
-            .map(|(name, _)| name.clone())
-            .collect(),
+        Some((_, services)) => {
+            services.iter().filter(|(_, service)| service.ports.is_some()).map(|(name, _)| name.clone()).collect()
+        }
         None => {
-            let file = layers
-                .file
-                .service
-                .iter()
-                .flatten()
-                .map(|(name, _)| name.clone());
+            let file = layers.file.service.iter().flatten().map(|(name, _)| name.clone());
             file.chain([DEFAULT_NAME.to_owned()]).collect()
         }
     };
     // A file's table of a service that flags or environment leave out just rests; a flag for one is a slip.
-    let said = layers
-        .strongest_first()
-        .into_iter()
-        .filter(|(origin, _)| *origin != Origin::File);
-    let mut named = said.flat_map(|(origin, input)| {
-        input
-            .service
-            .iter()
-            .flatten()
-            .map(move |(name, _)| (origin, name))
-    });
+    let said = layers.strongest_first().into_iter().filter(|(origin, _)| *origin != Origin::File);
+    let mut named =
+        said.flat_map(|(origin, input)| input.service.iter().flatten().map(move |(name, _)| (origin, name)));
     match named.find(|(_, name)| !names.contains(*name)) {
         Some((origin, name)) => {
             let known = names.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -172,9 +124,7 @@ fn observed(resolver: &Resolver) -> Result<BTreeSet<String>, ConfigError> {
                 "{} names the service {name}, which is not observed",
                 layers.place(origin, "routes")
             ))
-            .hint(format!(
-                "observed are: {known}; --service {name}=PORT adds one"
-            )))
+            .hint(format!("observed are: {known}; --service {name}=PORT adds one")))
         }
         None => Ok(names),
     }
@@ -191,10 +141,9 @@ pub(super) fn check_name(name: &str, place: &str) -> Result<(), ConfigError> {
         ))
         .hint("the name becomes the prefix of metric names, as in scheduler_http_requests_total"));
     }
-    let taken = RESERVED.iter().find(|taken| {
-        name.strip_prefix(**taken)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    });
+    let taken = RESERVED
+        .iter()
+        .find(|taken| name.strip_prefix(**taken).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')));
     match taken {
         Some(taken) => Err(ConfigError::new(format!(
             "{place} has the name {name:?}, wanted one outside {taken} and {taken}_*, which other metrics use"
@@ -206,13 +155,9 @@ pub(super) fn check_name(name: &str, place: &str) -> Result<(), ConfigError> {
 /// Bucket bounds as a histogram can use them.
 fn ascending(found: &Found<Vec<u64>>) -> Result<Vec<u64>, ConfigError> {
     let bounds = &found.value;
-    let ascending = bounds
-        .windows(2)
-        .all(|pair| matches!(pair, [low, high] if low < high));
+    let ascending = bounds.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
     if bounds.is_empty() || bounds.first() == Some(&0) || !ascending {
-        return Err(
-            found.wrong("one or more sizes in bytes above 0, each larger than the one before")
-        );
+        return Err(found.wrong("one or more sizes in bytes above 0, each larger than the one before"));
     }
     Ok(bounds.clone())
 }

@@ -179,8 +179,7 @@ pub struct Kernel {
 
 impl Settings {
     /// Where the exporter listens by default: loopback, away from the ports of schedulers and of Prometheus.
-    pub(super) const LISTEN: SocketAddr =
-        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+    pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
     /// Where the kernel side is pinned by default.
     pub(super) const PIN_DIR: &str = "/sys/fs/bpf/sockmeter";
     /// Where state is kept by default.
@@ -194,20 +193,13 @@ impl Settings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            ports: 100,
-            processes: 200,
-        }
+        Self { ports: 100, processes: 200 }
     }
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self {
-            ring_bytes: 4 << 20,
-            cells: 65_536,
-            sockets: 65_536,
-        }
+        Self { ring_bytes: 4 << 20, cells: 65_536, sockets: 65_536 }
     }
 }
 

@@ -13,22 +13,13 @@ use super::{Effective, Origin};
 /// The configuration as a file that would bring it about.
 pub fn show(effective: &Effective) -> String {
     let settings = &effective.settings;
-    let mut page = Page {
-        effective,
-        text: String::new(),
-    };
+    let mut page = Page { effective, text: String::new() };
     page.line("listen", Some(settings.listen.to_string().into()));
-    page.line(
-        "auth_token_file",
-        path(settings.access.token_file.as_deref()),
-    );
+    page.line("auth_token_file", path(settings.access.token_file.as_deref()));
     let tls = settings.access.tls.as_ref();
     page.line("tls_cert", path(tls.map(|tls| tls.cert.as_path())));
     page.line("tls_key", path(tls.map(|tls| tls.key.as_path())));
-    page.line(
-        "tls_client_ca",
-        path(tls.and_then(|tls| tls.client_ca.as_deref())),
-    );
+    page.line("tls_client_ca", path(tls.and_then(|tls| tls.client_ca.as_deref())));
     page.line("insecure", Some(settings.access.insecure.into()));
     page.line("interface", Some(settings.interfaces.clone().into()));
     page.line("scope", Some(settings.scope.to_string().into()));
@@ -38,54 +29,27 @@ pub fn show(effective: &Effective) -> String {
     }
     page.line("state_dir", path(Some(&settings.state_dir)));
     let scheduler = settings.scheduler.as_ref();
-    page.line(
-        "scheduler_api",
-        scheduler.map(|scheduler| masked(&scheduler.api)),
-    );
-    page.line(
-        "scheduler_token_file",
-        path(scheduler.and_then(|scheduler| scheduler.token_file.as_deref())),
-    );
-    page.line(
-        "scheduler_ca",
-        path(scheduler.and_then(|scheduler| scheduler.ca.as_deref())),
-    );
+    page.line("scheduler_api", scheduler.map(|scheduler| masked(&scheduler.api)));
+    page.line("scheduler_token_file", path(scheduler.and_then(|scheduler| scheduler.token_file.as_deref())));
+    page.line("scheduler_ca", path(scheduler.and_then(|scheduler| scheduler.ca.as_deref())));
     let report = settings.report.as_ref();
     page.line("report_to", report.map(|report| masked(&report.to)));
-    page.line(
-        "report_as",
-        report.map(|report| report.as_what.to_string().into()),
-    );
-    page.line(
-        "report_token_file",
-        path(report.map(|report| report.token_file.as_path())),
-    );
+    page.line("report_as", report.map(|report| report.as_what.to_string().into()));
+    page.line("report_token_file", path(report.map(|report| report.token_file.as_path())));
     page.line("remote_write", settings.remote_write.as_ref().map(masked));
     page.line("log_level", name(&LogLevel::NAMES, settings.log.level));
     page.line("log_format", name(&LogFormat::NAMES, settings.log.format));
     for service in &settings.services {
         let table = format!("service.{}", service.name);
         page.table(&table);
-        page.line(
-            &format!("{table}.ports"),
-            Some(numbers(service.ports.iter().copied())),
-        );
+        page.line(&format!("{table}.ports"), Some(numbers(service.ports.iter().copied())));
         page.line(&format!("{table}.routes"), path(service.routes.as_deref()));
-        page.line(
-            &format!("{table}.size_buckets"),
-            Some(numbers(service.size_buckets.iter().copied())),
-        );
-        page.line(
-            &format!("{table}.endpoint_limit"),
-            number(service.endpoint_limit),
-        );
+        page.line(&format!("{table}.size_buckets"), Some(numbers(service.size_buckets.iter().copied())));
+        page.line(&format!("{table}.endpoint_limit"), number(service.endpoint_limit));
     }
     page.table("upstream");
     for upstream in &settings.upstreams {
-        page.line(
-            &format!("upstream.{}", upstream.name),
-            Some(masked(&upstream.url)),
-        );
+        page.line(&format!("upstream.{}", upstream.name), Some(masked(&upstream.url)));
     }
     page.table("limits");
     page.line("limits.ports", number(settings.limits.ports));
@@ -110,12 +74,7 @@ impl Page<'_> {
 
     /// One key; what is not set stands there as a comment, so that the list is complete.
     fn line(&mut self, key: &str, value: Option<Value>) {
-        let origin = self
-            .effective
-            .origins
-            .get(key)
-            .copied()
-            .unwrap_or(Origin::Default);
+        let origin = self.effective.origins.get(key).copied().unwrap_or(Origin::Default);
         let name = key.rsplit('.').next().unwrap_or(key);
         match value {
             Some(value) => self.put(&format!("{name} = {value}  # {origin}")),
@@ -142,10 +101,7 @@ fn numbers(values: impl IntoIterator<Item = impl TryInto<i64>>) -> Value {
 }
 
 fn name<T: PartialEq + Copy>(names: &[(&str, T)], value: T) -> Option<Value> {
-    names
-        .iter()
-        .find(|(_, named)| *named == value)
-        .map(|(name, _)| (*name).into())
+    names.iter().find(|(_, named)| *named == value).map(|(name, _)| (*name).into())
 }
 
 /// A URL without the password that may stand in it.
@@ -155,8 +111,7 @@ fn masked(url: &Uri) -> Value {
     match authority.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split_once(':').map_or("***", |(user, _)| user);
-            text.replacen(authority, &format!("{user}:***@{host}"), 1)
-                .into()
+            text.replacen(authority, &format!("{user}:***@{host}"), 1).into()
         }
         None => text.into(),
     }

@@ -6,25 +6,19 @@ use std::path::PathBuf;
 
 use super::settings::{LogLevel, Scope};
 use super::{
-    ConfigError, Configuration, Effective, Input, KernelInput, Layers, LimitsInput, Origin,
-    ServiceInput, Settings, file, refuse_unavailable, resolve, show,
+    ConfigError, Configuration, Effective, Input, KernelInput, Layers, LimitsInput, Origin, ServiceInput, Settings,
+    file, refuse_unavailable, resolve, show,
 };
 
 const EXAMPLE: &str = include_str!("../../../deploy/sockmeter.example.toml");
 
 fn of_file(text: &str) -> Result<Effective, ConfigError> {
     let file = file::parse(text, "test.toml")?;
-    resolve::resolve(Layers {
-        file,
-        file_name: Some(PathBuf::from("test.toml")),
-        ..Layers::default()
-    })
+    resolve::resolve(Layers { file, file_name: Some(PathBuf::from("test.toml")), ..Layers::default() })
 }
 
 fn of_environment(variables: &[(&str, &str)]) -> Result<Effective, ConfigError> {
-    let variables = variables
-        .iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     Configuration::new(None, Input::default(), variables)?.load()
 }
 
@@ -41,9 +35,8 @@ fn uncommented(marks: &[&str]) -> String {
     let mut text = String::new();
     for line in EXAMPLE.lines() {
         let rest = marks.iter().find_map(|mark| {
-            line.strip_prefix(mark).filter(|rest| {
-                rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[')
-            })
+            line.strip_prefix(mark)
+                .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '['))
         });
         text.push_str(rest.unwrap_or(line));
         text.push('\n');
@@ -57,10 +50,7 @@ fn keys_of<T: serde::de::DeserializeOwned>() -> Vec<String> {
         return Vec::new();
     };
     let names = error.message().split('`').skip(1).step_by(2).skip(1);
-    names
-        .filter(|name| !name.contains('-'))
-        .map(ToOwned::to_owned)
-        .collect()
+    names.filter(|name| !name.contains('-')).map(ToOwned::to_owned).collect()
 }
 
 #[test]
@@ -79,9 +69,7 @@ fn the_example_with_every_default_uncommented_changes_nothing() {
 fn the_example_has_every_key() {
     let table: toml::Table = uncommented(&["#~ ", "#"]).parse().unwrap();
     let keys = |path: &[&str]| -> Vec<String> {
-        let table = path
-            .iter()
-            .fold(&table, |table, name| table[*name].as_table().unwrap());
+        let table = path.iter().fold(&table, |table, name| table[*name].as_table().unwrap());
         table.keys().cloned().collect()
     };
     let sorted = |mut names: Vec<String>| {
@@ -89,10 +77,7 @@ fn the_example_has_every_key() {
         names
     };
     assert_eq!(sorted(keys(&[])), sorted(keys_of::<Input>()));
-    assert_eq!(
-        sorted(keys(&["service", "scheduler"])),
-        sorted(keys_of::<ServiceInput>())
-    );
+    assert_eq!(sorted(keys(&["service", "scheduler"])), sorted(keys_of::<ServiceInput>()));
     assert_eq!(sorted(keys(&["limits"])), sorted(keys_of::<LimitsInput>()));
     assert_eq!(sorted(keys(&["kernel"])), sorted(keys_of::<KernelInput>()));
 }
@@ -104,51 +89,24 @@ fn what_config_show_prints_brings_about_the_same_settings() {
          [service.api]\nports = [9000, 80]\nupstream = \"http://127.0.0.1:1/metrics\"\nsize_buckets = [1, 2]\n",
     )
     .unwrap();
-    assert_eq!(
-        of_file(&show(&effective)).unwrap().settings,
-        effective.settings
-    );
-    assert_eq!(
-        of_file(&show(&of_file("").unwrap())).unwrap().settings,
-        defaults()
-    );
+    assert_eq!(of_file(&show(&effective)).unwrap().settings, effective.settings);
+    assert_eq!(of_file(&show(&of_file("").unwrap())).unwrap().settings, defaults());
 }
 
 #[test]
 fn config_show_names_origins_and_masks_passwords() {
-    let text = show(
-        &of_file("log_level = \"warn\"\n[upstream]\nx = \"http://me:hunter2@h:1/m\"").unwrap(),
-    );
-    let line = |start: &str| {
-        text.lines()
-            .find(|line| line.starts_with(start))
-            .map(ToOwned::to_owned)
-    };
-    assert_eq!(
-        line("log_level").as_deref(),
-        Some("log_level = \"warn\"  # file")
-    );
-    assert_eq!(
-        line("log_format").as_deref(),
-        Some("log_format = \"text\"  # default")
-    );
-    assert_eq!(
-        line("x").as_deref(),
-        Some("x = \"http://me:***@h:1/m\"  # file")
-    );
+    let text = show(&of_file("log_level = \"warn\"\n[upstream]\nx = \"http://me:hunter2@h:1/m\"").unwrap());
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).map(ToOwned::to_owned);
+    assert_eq!(line("log_level").as_deref(), Some("log_level = \"warn\"  # file"));
+    assert_eq!(line("log_format").as_deref(), Some("log_format = \"text\"  # default"));
+    assert_eq!(line("x").as_deref(), Some("x = \"http://me:***@h:1/m\"  # file"));
     assert_eq!(line("# tls_cert").as_deref(), Some("# tls_cert is not set"));
 }
 
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_file() {
-    let layer = |scope: &str| Input {
-        scope: Some(scope.to_owned()),
-        ..Input::default()
-    };
-    let mut layers = Layers {
-        file: layer("host"),
-        ..Layers::default()
-    };
+    let layer = |scope: &str| Input { scope: Some(scope.to_owned()), ..Input::default() };
+    let mut layers = Layers { file: layer("host"), ..Layers::default() };
     let scope = |layers: &Layers| resolve::resolve(layers.clone()).unwrap().settings.scope;
     assert_eq!(scope(&layers), Scope::Host);
     layers.environment = layer("netns");
@@ -159,30 +117,15 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
 
 #[test]
 fn services_come_from_the_strongest_layer_and_keep_what_the_file_says_of_them() {
-    let file = file::parse(
-        "[service.api]\nports = [9000]\n[service.web]\nports = [80]\nendpoint_limit = 7",
-        "f",
-    )
-    .unwrap();
+    let file =
+        file::parse("[service.api]\nports = [9000]\n[service.web]\nports = [80]\nendpoint_limit = 7", "f").unwrap();
     let mut flags = Input::default();
     flags.add_ports("web".to_owned(), vec![81]);
-    let settings = resolve::resolve(Layers {
-        flags,
-        file,
-        ..Layers::default()
-    })
-    .unwrap()
-    .settings;
+    let settings = resolve::resolve(Layers { flags, file, ..Layers::default() }).unwrap().settings;
     let found: Vec<_> = settings
         .services
         .iter()
-        .map(|service| {
-            (
-                service.name.as_str(),
-                service.ports.as_slice(),
-                service.endpoint_limit,
-            )
-        })
+        .map(|service| (service.name.as_str(), service.ports.as_slice(), service.endpoint_limit))
         .collect();
     assert_eq!(found, [("web", [81].as_slice(), 7)]);
 }
@@ -204,10 +147,7 @@ fn the_environment_speaks_for_every_flag() {
     assert_eq!(settings.listen, "127.0.0.1:0".parse().unwrap());
     assert_eq!(settings.service("api").unwrap().ports, [9000, 9001]);
     assert_eq!(settings.service("web").unwrap().ports, [80]);
-    assert_eq!(
-        settings.upstreams.first().unwrap().url,
-        "http://127.0.0.1:9400/metrics"
-    );
+    assert_eq!(settings.upstreams.first().unwrap().url, "http://127.0.0.1:9400/metrics");
     assert_eq!(settings.interfaces, ["eth*", "wg0"]);
     assert_eq!(settings.pin_dir, None);
     assert_eq!(settings.log.level, LogLevel::Trace);
@@ -216,18 +156,12 @@ fn the_environment_speaks_for_every_flag() {
 
 #[test]
 fn a_key_may_be_written_like_its_flag() {
-    assert_eq!(
-        of_file("pin-dir = \"/p\"").unwrap().settings.pin_dir,
-        Some(PathBuf::from("/p"))
-    );
+    assert_eq!(of_file("pin-dir = \"/p\"").unwrap().settings.pin_dir, Some(PathBuf::from("/p")));
 }
 
 #[test]
 fn refusals_name_the_place_the_value_and_what_was_wanted() {
-    assert_eq!(
-        refusal("\nlisten = 5"),
-        "test.toml:2: listen is integer `5`, wanted a string"
-    );
+    assert_eq!(refusal("\nlisten = 5"), "test.toml:2: listen is integer `5`, wanted a string");
     assert_eq!(
         refusal("scope = \"x\"\nlog_lvel = \"info\""),
         "test.toml:2: unknown key log_lvel\nhint: did you mean log_level?"
@@ -244,22 +178,13 @@ fn refusals_name_the_place_the_value_and_what_was_wanted() {
         refusal("log_level = \"loud\""),
         "test.toml: log_level is \"loud\", wanted one of error, warn, info, debug, trace"
     );
-    assert_eq!(
-        refusal("[limits]\nports = 0"),
-        "test.toml: limits.ports is 0, wanted 1 or more"
-    );
+    assert_eq!(refusal("[limits]\nports = 0"), "test.toml: limits.ports is 0, wanted 1 or more");
     assert_eq!(
         refusal("[kernel]\nring_bytes = 100000"),
         "test.toml: kernel.ring_bytes is 100000, wanted a power of two from 65536"
     );
-    assert_eq!(
-        refusal("tls_cert = \"c\""),
-        "test.toml: tls_cert is given without tls_key, wanted both"
-    );
-    assert_eq!(
-        refusal("scheduler_ca = \"c\""),
-        "test.toml: scheduler_ca is given without scheduler_api, wanted both"
-    );
+    assert_eq!(refusal("tls_cert = \"c\""), "test.toml: tls_cert is given without tls_key, wanted both");
+    assert_eq!(refusal("scheduler_ca = \"c\""), "test.toml: scheduler_ca is given without scheduler_api, wanted both");
     assert_eq!(
         refusal("[service.a]\nports = [80]\n[service.b]\nports = [80]"),
         "port 80 is given to two services, a and b, wanted one service a port\n\
@@ -277,68 +202,30 @@ fn refusals_name_the_place_the_value_and_what_was_wanted() {
 
 #[test]
 fn names_that_other_metrics_use_are_refused() {
-    for name in [
-        "sockmeter",
-        "process",
-        "upstream_x",
-        "ffrtmp",
-        "distributed_llm",
-        "tobogganing_client",
-        "Api",
-        "9x",
-        "a-b",
-    ] {
+    for name in
+        ["sockmeter", "process", "upstream_x", "ffrtmp", "distributed_llm", "tobogganing_client", "Api", "9x", "a-b"]
+    {
         let refused = refusal(&format!("[service.\"{name}\"]\nports = [80]"));
         let sentence = refused.lines().next().unwrap();
         assert_eq!(
-            sentence
-                .strip_prefix("test.toml: service has the name ")
-                .unwrap()
-                .split(',')
-                .next()
-                .unwrap(),
+            sentence.strip_prefix("test.toml: service has the name ").unwrap().split(',').next().unwrap(),
             format!("{name:?}")
         );
     }
-    assert_eq!(
-        of_file("[service.processor]\nports = [80]")
-            .unwrap()
-            .settings
-            .services
-            .len(),
-        1
-    );
+    assert_eq!(of_file("[service.processor]\nports = [80]").unwrap().settings.services.len(), 1);
 }
 
 #[test]
 fn an_address_that_others_can_reach_wants_a_check_of_who_asks() {
-    let sentence =
-        "listen is 0.0.0.0:9464, which others can reach, and nothing says who may read it";
+    let sentence = "listen is 0.0.0.0:9464, which others can reach, and nothing says who may read it";
     let open = "listen = \"0.0.0.0:9464\"\n";
     assert_eq!(refusal(open).lines().next().unwrap(), sentence);
     let tls = "tls_cert = \"c\"\ntls_key = \"k\"\n";
-    assert_eq!(
-        refusal(&format!("{open}{tls}")).lines().next().unwrap(),
-        sentence
-    );
-    for enough in [
-        "insecure = true\n",
-        "auth_token_file = \"t\"\n",
-        &format!("{tls}tls_client_ca = \"ca\"\n"),
-    ] {
-        assert_eq!(
-            of_file(&format!("{open}{enough}")).unwrap().settings.listen,
-            "0.0.0.0:9464".parse().unwrap()
-        );
+    assert_eq!(refusal(&format!("{open}{tls}")).lines().next().unwrap(), sentence);
+    for enough in ["insecure = true\n", "auth_token_file = \"t\"\n", &format!("{tls}tls_client_ca = \"ca\"\n")] {
+        assert_eq!(of_file(&format!("{open}{enough}")).unwrap().settings.listen, "0.0.0.0:9464".parse().unwrap());
     }
-    assert_eq!(
-        of_file("listen = \"[::ffff:127.0.0.1]:1\"")
-            .unwrap()
-            .settings
-            .listen
-            .port(),
-        1
-    );
+    assert_eq!(of_file("listen = \"[::ffff:127.0.0.1]:1\"").unwrap().settings.listen.port(), 1);
 }
 
 #[test]
@@ -346,11 +233,7 @@ fn a_stronger_no_pin_beats_a_weaker_directory_and_the_other_way_round() {
     let with_dir = file::parse("pin_dir = \"/p\"", "f").unwrap();
     let without = file::parse("no_pin = true", "f").unwrap();
     let dir = |file: &Input, flags: &Input| {
-        let layers = Layers {
-            file: file.clone(),
-            flags: flags.clone(),
-            ..Layers::default()
-        };
+        let layers = Layers { file: file.clone(), flags: flags.clone(), ..Layers::default() };
         resolve::resolve(layers).map(|effective| effective.settings.pin_dir)
     };
     assert_eq!(dir(&with_dir, &without), Ok(None));

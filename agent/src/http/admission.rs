@@ -42,22 +42,14 @@ pub(super) struct Place {
 
 impl Admission {
     pub(super) fn new(bounds: &Bounds) -> Arc<Self> {
-        Arc::new(Self {
-            total: bounds.connections,
-            a_peer: bounds.connections_a_peer,
-            table: Mutex::default(),
-        })
+        Arc::new(Self { total: bounds.connections, a_peer: bounds.connections_a_peer, table: Mutex::default() })
     }
 
     /// A place for a connection from this address, or `None` when there is none and everybody else is being answered.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let peer = peer.to_canonical();
         let mut table = self.table();
-        let of_peer = table
-            .connections
-            .values()
-            .filter(|connection| connection.peer == peer)
-            .count();
+        let of_peer = table.connections.values().filter(|connection| connection.peer == peer).count();
         if of_peer >= self.a_peer {
             table.evict(|connection| connection.peer == peer)?;
         } else if table.connections.len() >= self.total {
@@ -65,19 +57,8 @@ impl Admission {
         }
         let id = table.tick();
         let evicted = CancellationToken::new();
-        table.connections.insert(
-            id,
-            Connection {
-                peer,
-                waiting_since: Some(id),
-                evicted: evicted.clone(),
-            },
-        );
-        Some(Place {
-            id,
-            admission: Arc::clone(self),
-            evicted,
-        })
+        table.connections.insert(id, Connection { peer, waiting_since: Some(id), evicted: evicted.clone() });
+        Some(Place { id, admission: Arc::clone(self), evicted })
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -94,10 +75,7 @@ impl Table {
 
     /// Takes the place of the one that has waited longest among those that match.
     fn evict(&mut self, matches: impl Fn(&Connection) -> bool) -> Option<()> {
-        let waiting = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| matches(connection));
+        let waiting = self.connections.iter().filter(|(_, connection)| matches(connection));
         let waiting = waiting.filter_map(|(id, connection)| Some((connection.waiting_since?, *id)));
         let (_, id) = waiting.min()?;
         self.connections.remove(&id)?.evicted.cancel();
@@ -144,11 +122,7 @@ mod tests {
     const TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn admission(connections: usize, connections_a_peer: usize) -> Arc<Admission> {
-        Admission::new(&Bounds {
-            connections,
-            connections_a_peer,
-            ..Bounds::default()
-        })
+        Admission::new(&Bounds { connections, connections_a_peer, ..Bounds::default() })
     }
 
     #[test]
@@ -179,9 +153,7 @@ mod tests {
         let admission = admission(9, 2);
         let other = admission.admit(TWO).unwrap();
         let first = admission.admit(ONE).unwrap();
-        let second = admission
-            .admit("::ffff:192.0.2.1".parse().unwrap())
-            .unwrap();
+        let second = admission.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap();
         let third = admission.admit(ONE).unwrap();
         assert_eq!(
             [&other, &first, &second, &third].map(|place| place.evicted.is_cancelled()),

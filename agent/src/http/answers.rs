@@ -6,8 +6,8 @@ use std::sync::Arc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderName, VARY, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -54,24 +54,13 @@ impl<S: Source> Answers<S> {
             Some(refusal) => refusal,
             None => self.allowed(&head).await,
         };
-        if head.method == Method::HEAD {
-            without_body(answer)
-        } else {
-            answer
-        }
+        if head.method == Method::HEAD { without_body(answer) } else { answer }
     }
 
     /// What is wrong with the request whatever its route.
-    async fn refusal(
-        &self,
-        head: &http::request::Parts,
-        body: Incoming,
-    ) -> Option<Response<Full<Bytes>>> {
+    async fn refusal(&self, head: &http::request::Parts, body: Incoming) -> Option<Response<Full<Bytes>>> {
         if head_bytes(head) > self.bounds.head_bytes {
-            let message = format!(
-                "wanted a request head of at most {} bytes",
-                self.bounds.head_bytes
-            );
+            let message = format!("wanted a request head of at most {} bytes", self.bounds.head_bytes);
             return Some(last(problem(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "request head too large",
@@ -81,15 +70,8 @@ impl<S: Source> Answers<S> {
         // No route has a use for a body, so it is only counted: what is announced at once, the rest as it comes.
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         let too_large = || {
-            let message = format!(
-                "wanted a request body of at most {} bytes",
-                self.bounds.body_bytes
-            );
-            Some(last(problem(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "request body too large",
-                &message,
-            )))
+            let message = format!("wanted a request body of at most {} bytes", self.bounds.body_bytes);
+            Some(last(problem(StatusCode::PAYLOAD_TOO_LARGE, "request body too large", &message)))
         };
         if announced > self.bounds.body_bytes {
             return too_large();
@@ -106,11 +88,7 @@ impl<S: Source> Answers<S> {
             Ok(Err(_)) => too_large(),
             Err(_) => {
                 let message = "the request body did not arrive in time";
-                Some(last(problem(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request body too slow",
-                    message,
-                )))
+                Some(last(problem(StatusCode::REQUEST_TIMEOUT, "request body too slow", message)))
             }
         }
     }
@@ -123,23 +101,11 @@ impl<S: Source> Answers<S> {
             return with(answer, WWW_AUTHENTICATE, "Bearer realm=\"sockmeter\"");
         }
         let Some(route) = route else {
-            return problem(
-                StatusCode::NOT_FOUND,
-                "not found",
-                "there is nothing here; / says what there is",
-            );
+            return problem(StatusCode::NOT_FOUND, "not found", "there is nothing here; / says what there is");
         };
         if head.method != Method::GET && head.method != Method::HEAD {
             let message = format!("{} is not possible here, wanted GET or HEAD", head.method);
-            return with(
-                problem(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "method not allowed",
-                    &message,
-                ),
-                ALLOW,
-                "GET, HEAD",
-            );
+            return with(problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", &message), ALLOW, "GET, HEAD");
         }
         match route {
             Route::Health => json_answer(StatusCode::OK, &json!({"status": "healthy"})),
@@ -149,11 +115,7 @@ impl<S: Source> Answers<S> {
             Route::Page => {
                 let page = page::page(&self.source.readiness());
                 let page = answer(StatusCode::OK, "text/html; charset=utf-8", page.into());
-                with(
-                    page,
-                    CONTENT_SECURITY_POLICY,
-                    "default-src 'none'; style-src 'unsafe-inline'",
-                )
+                with(page, CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")
             }
         }
     }
@@ -162,21 +124,9 @@ impl<S: Source> Answers<S> {
         let wanted = negotiation::wanted(&head.headers, head.uri.query());
         let content_type = wanted.format.content_type();
         let page = self.source.metrics(wanted).await;
-        let (page, compressed) = if negotiation::gzip(&head.headers) {
-            compress(page).await
-        } else {
-            (page, false)
-        };
-        let answer = with(
-            answer(StatusCode::OK, content_type, page),
-            VARY,
-            "Accept, Accept-Encoding",
-        );
-        if compressed {
-            with(answer, CONTENT_ENCODING, "gzip")
-        } else {
-            answer
-        }
+        let (page, compressed) = if negotiation::gzip(&head.headers) { compress(page).await } else { (page, false) };
+        let answer = with(answer(StatusCode::OK, content_type, page), VARY, "Accept, Accept-Encoding");
+        if compressed { with(answer, CONTENT_ENCODING, "gzip") } else { answer }
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {
@@ -187,14 +137,9 @@ impl<S: Source> Answers<S> {
         let missing: Vec<Value> = readiness
             .missing
             .iter()
-            .map(|missing| {
-                json!({"program": missing.program, "target": missing.target, "reason": missing.reason})
-            })
+            .map(|missing| json!({"program": missing.program, "target": missing.target, "reason": missing.reason}))
             .collect();
-        json_answer(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": "not ready", "missing": missing}),
-        )
+        json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "missing": missing}))
     }
 }
 
@@ -217,21 +162,9 @@ async fn compress(page: Vec<u8>) -> (Vec<u8>, bool) {
 /// The size of the head as it was sent, but for white space that the parser already took away.
 fn head_bytes(head: &http::request::Parts) -> usize {
     let target = head.uri.to_string().len();
-    let line = head
-        .method
-        .as_str()
-        .len()
-        .saturating_add(target)
-        .saturating_add(" HTTP/1.1\r\n ".len());
-    let fields = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len().saturating_add(value.len()));
-    fields
-        .fold(line, |sum, field| {
-            sum.saturating_add(field).saturating_add(": \r\n".len())
-        })
-        .saturating_add(2)
+    let line = head.method.as_str().len().saturating_add(target).saturating_add(" HTTP/1.1\r\n ".len());
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+    fields.fold(line, |sum, field| sum.saturating_add(field).saturating_add(": \r\n".len())).saturating_add(2)
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
@@ -248,14 +181,8 @@ fn problem(status: StatusCode, error: &str, message: &str) -> Response<Full<Byte
     json_answer(status, &json!({"error": error, "message": message}))
 }
 
-fn with(
-    mut answer: Response<Full<Bytes>>,
-    name: HeaderName,
-    value: &'static str,
-) -> Response<Full<Bytes>> {
-    answer
-        .headers_mut()
-        .insert(name, HeaderValue::from_static(value));
+fn with(mut answer: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+    answer.headers_mut().insert(name, HeaderValue::from_static(value));
     answer
 }
 

@@ -10,10 +10,7 @@ pub(super) fn wanted(headers: &HeaderMap, query: Option<&str>) -> MetricsWanted 
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     MetricsWanted {
         format: format(headers),
-        families: pairs
-            .filter(|(key, _)| key == "name[]")
-            .map(|(_, value)| value.into_owned())
-            .collect(),
+        families: pairs.filter(|(key, _)| key == "name[]").map(|(_, value)| value.into_owned()).collect(),
     }
 }
 
@@ -25,9 +22,7 @@ fn format(headers: &HeaderMap) -> Format {
     for range in ranges(headers, &ACCEPT) {
         let version = range.parameter("version");
         let format = match range.name.as_str() {
-            "application/openmetrics-text" if version.is_none_or(|version| version == "1.0.0") => {
-                Format::OpenMetrics
-            }
+            "application/openmetrics-text" if version.is_none_or(|version| version == "1.0.0") => Format::OpenMetrics,
             "text/plain" if version.is_none_or(|version| version == "0.0.4") => Format::Text,
             "text/*" | "*/*" => Format::Text,
             _ => continue,
@@ -42,16 +37,8 @@ fn format(headers: &HeaderMap) -> Format {
 /// Whether the answer may be compressed with gzip.
 pub(super) fn gzip(headers: &HeaderMap) -> bool {
     let ranges = ranges(headers, &ACCEPT_ENCODING);
-    let quality = |name: &str| {
-        ranges
-            .iter()
-            .find(|range| range.name == name)
-            .map(|range| range.quality)
-    };
-    let gzip = quality("gzip")
-        .or_else(|| quality("x-gzip"))
-        .or_else(|| quality("*"))
-        .unwrap_or(0.0);
+    let quality = |name: &str| ranges.iter().find(|range| range.name == name).map(|range| range.quality);
+    let gzip = quality("gzip").or_else(|| quality("x-gzip")).or_else(|| quality("*")).unwrap_or(0.0);
     gzip > 0.0 && quality("identity").is_none_or(|identity| gzip >= identity)
 }
 
@@ -64,18 +51,12 @@ struct Range {
 
 impl Range {
     fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 fn ranges(headers: &HeaderMap, name: &HeaderName) -> Vec<Range> {
-    let lines = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
+    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(range).collect()
 }
 
@@ -84,20 +65,11 @@ fn range(text: &str) -> Range {
     let name = words.next().unwrap_or_default().to_ascii_lowercase();
     let parameters: Vec<(String, String)> = words
         .filter_map(|word| word.split_once('='))
-        .map(|(key, value)| {
-            (
-                key.trim().to_ascii_lowercase(),
-                value.trim().trim_matches('"').to_owned(),
-            )
-        })
+        .map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned()))
         .collect();
     let quality = parameters.iter().find(|(key, _)| key == "q");
     let quality = quality.map_or(1.0, |(_, value)| value.parse().unwrap_or(0.0));
-    Range {
-        name,
-        parameters,
-        quality,
-    }
+    Range { name, parameters, quality }
 }
 
 #[cfg(test)]
@@ -119,19 +91,10 @@ mod tests {
             ("application/openmetrics-text", Format::OpenMetrics),
             ("application/openmetrics-text; version=0.0.1", Format::Text),
             ("application/openmetrics-text;q=0", Format::Text),
-            (
-                "text/plain;q=0.9, application/openmetrics-text;q=0.8",
-                Format::Text,
-            ),
+            ("text/plain;q=0.9, application/openmetrics-text;q=0.8", Format::Text),
             ("text/plain, application/openmetrics-text", Format::Text),
-            (
-                "application/openmetrics-text, text/plain",
-                Format::OpenMetrics,
-            ),
-            (
-                "*/*;q=0.1, Application/OpenMetrics-Text; Version=\"1.0.0\"",
-                Format::OpenMetrics,
-            ),
+            ("application/openmetrics-text, text/plain", Format::OpenMetrics),
+            ("*/*;q=0.1, Application/OpenMetrics-Text; Version=\"1.0.0\"", Format::OpenMetrics),
             // Prometheus 2.42 and 3.5.
             (
                 "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
@@ -145,10 +108,7 @@ mod tests {
                 Format::OpenMetrics,
             ),
             // Prometheus with `scrape_protocols: [PrometheusText0.0.4, OpenMetricsText1.0.0]`.
-            (
-                "text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.4",
-                Format::Text,
-            ),
+            ("text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.4", Format::Text),
         ] {
             assert_eq!(format(&headers(ACCEPT, accept)), wanted, "{accept}");
         }

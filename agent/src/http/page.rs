@@ -38,10 +38,7 @@ pub(super) fn page(readiness: &Readiness) -> String {
 
 /// Text that cannot be taken for markup.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -51,18 +48,8 @@ mod tests {
 
     #[test]
     fn what_a_kernel_says_is_not_markup() {
-        let missing = Missing {
-            program: "p".into(),
-            target: "<lo>".into(),
-            reason: "a & b".into(),
-        };
-        let page = page(&Readiness {
-            missing: vec![missing],
-        });
-        assert_eq!(
-            page.matches("<li><code>p</code> on <code>&lt;lo&gt;</code>: a &amp; b</li>")
-                .count(),
-            1
-        );
+        let missing = Missing { program: "p".into(), target: "<lo>".into(), reason: "a & b".into() };
+        let page = page(&Readiness { missing: vec![missing] });
+        assert_eq!(page.matches("<li><code>p</code> on <code>&lt;lo&gt;</code>: a &amp; b</li>").count(), 1);
     }
 }

@@ -42,15 +42,8 @@ impl Server {
             }
             _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
         })?;
-        let address = listener
-            .local_addr()
-            .context("cannot tell the address that was bound")?;
-        Ok(Self {
-            listener,
-            address,
-            gate,
-            bounds,
-        })
+        let address = listener.local_addr().context("cannot tell the address that was bound")?;
+        Ok(Self { listener, address, gate, bounds })
     }
 
     /// The address that was bound, with the real port where 0 was asked for.
@@ -60,28 +53,15 @@ impl Server {
 
     /// The same as the start of a URL.
     pub fn url(&self) -> String {
-        let scheme = if self.gate.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if self.gate.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
     /// Serves until `stop`, then gives answers in progress their time and returns.
     pub async fn serve<S: Source>(self, source: Arc<S>, stop: CancellationToken) {
-        let Self {
-            listener,
-            gate,
-            bounds,
-            ..
-        } = self;
+        let Self { listener, gate, bounds, .. } = self;
         let admission = Admission::new(&bounds);
-        let answers = Arc::new(Answers {
-            source,
-            gate,
-            bounds,
-        });
+        let answers = Arc::new(Answers { source, gate, bounds });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -106,9 +86,7 @@ impl Server {
             }
         }
         drop(listener);
-        let finished = timeout(bounds.stop_time, async {
-            while connections.join_next().await.is_some() {}
-        });
+        let finished = timeout(bounds.stop_time, async { while connections.join_next().await.is_some() {} });
         if finished.await.is_err() {
             connections.shutdown().await;
         }

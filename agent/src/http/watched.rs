@@ -26,51 +26,28 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, place: Arc<Place>, patience: Duration) -> Self {
-        Self {
-            stream,
-            place,
-            patience,
-            unflushed: false,
-            overdue: None,
-        }
+        Self { stream, place, patience, unflushed: false, overdue: None }
     }
 
     /// Passes on what a write said; one that has to wait starts the time.
-    fn in_time<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             return written;
         }
-        let overdue = self
-            .overdue
-            .get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(self.patience)));
         ready!(overdue.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the reader does not take its answer",
-        )))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader does not take its answer")))
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.unflushed = true;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);

@@ -17,7 +17,9 @@ const KIND_UNION: u32 = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file cannot be read.
-    #[error("cannot read the kernel's types at {path}: {source}\nhint: sockmeter needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "cannot read the kernel's types at {path}: {source}\nhint: sockmeter needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     Unreadable {
         /// Which file.
         path: String,
@@ -45,8 +47,8 @@ pub type Offsets = [u32; field::COUNT];
 /// # Errors
 /// When the kernel shows no types, or not these fields.
 pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
     let types = Types::parse(&bytes)?;
     let mut offsets = [0; field::COUNT];
     for (slot, (structure, path)) in offsets.iter_mut().zip(field::NAMES) {
@@ -166,7 +168,11 @@ impl<'a> Types<'a> {
         let count = u32::try_from(self.records.len()).ok()?;
         let is_it = |id: &u32| {
             self.kind(*id) == Some(KIND_STRUCT)
-                && self.records.get(index(*id).unwrap_or(0)).and_then(|record| u32_at(record, 0)).and_then(|at| self.name(at))
+                && self
+                    .records
+                    .get(index(*id).unwrap_or(0))
+                    .and_then(|record| u32_at(record, 0))
+                    .and_then(|at| self.name(at))
                     == Some(structure.as_bytes())
         };
         (1..count).filter(is_it).find_map(|start| {

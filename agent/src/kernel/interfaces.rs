@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
-use aya::Ebpf;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
-use super::pins::Pins;
 use super::offload::Offload;
+use super::pins::Pins;
 use super::{Refusal, programs, take};
 use crate::snapshot::{InterfaceCounters, ProgramState, ReadError};
 
@@ -47,7 +47,9 @@ pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Ve
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
-                LinkAttribute::LinkInfo(info) => is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_))),
+                LinkAttribute::LinkInfo(info) => {
+                    is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_)))
+                }
                 LinkAttribute::Stats64(stats) => device.bytes = [stats.rx_bytes, stats.tx_bytes],
                 _ => {}
             }
@@ -80,7 +82,9 @@ pub(super) struct Interfaces {
 impl Interfaces {
     pub(super) fn open(ebpf: &mut Ebpf, patterns: &[String]) -> Result<Self, Refusal> {
         for (name, _) in PROGRAMS {
-            classifier(ebpf, name)?.load().map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))?;
+            classifier(ebpf, name)?
+                .load()
+                .map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))?;
         }
         Ok(Self {
             patterns: patterns.to_vec(),
@@ -161,7 +165,8 @@ impl Interfaces {
     }
 
     fn attach(&mut self, ebpf: &mut Ebpf, device: &Device, pins: Option<&Pins>) -> Attached {
-        let mut attached = Attached { name: device.name.clone(), _links: Vec::new(), problem: None, segments: Some(device.segments) };
+        let mut attached =
+            Attached { name: device.name.clone(), _links: Vec::new(), problem: None, segments: Some(device.segments) };
         if device.index >= DIRECT {
             let blank: Result<PerCpuValues<[u8; INTERFACE]>, _> =
                 PerCpuValues::try_from(vec![[0; INTERFACE]; aya::util::nr_cpus().unwrap_or(1)]);
@@ -202,7 +207,8 @@ impl Interfaces {
             let Ok(cpus) = cpus else {
                 continue;
             };
-            let name: String = String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+            let name: String =
+                String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
             let device = devices.iter().find(|device| device.index == index);
             let counters = by_name.entry(name.clone()).or_insert_with(|| InterfaceCounters {
                 name,
@@ -294,8 +300,7 @@ fn name_bytes(name: &str) -> [u8; 16] {
 
 fn add(sum: &mut Interface, bytes: &[u8; INTERFACE]) {
     let mut words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
-    let fields =
-        [&mut sum.received_bytes, &mut sum.received_packets, &mut sum.sent_bytes, &mut sum.sent_packets];
+    let fields = [&mut sum.received_bytes, &mut sum.received_packets, &mut sum.sent_bytes, &mut sum.sent_packets];
     for field in fields {
         for value in field.iter_mut().take(FAMILIES) {
             *value += words.next().unwrap_or(0);

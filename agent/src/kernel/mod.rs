@@ -29,10 +29,10 @@ pub use self::books::Books;
 pub use self::interfaces::{Device, devices, remove_filters};
 pub use self::journal::Journal;
 pub use self::offload::Offload;
-pub use self::pins::remove;
-pub use self::refusal::Refusal;
 use self::pins::Pins;
+pub use self::pins::remove;
 use self::read::Maps;
+pub use self::refusal::Refusal;
 use crate::config::{Scope, Settings};
 use crate::snapshot::{ProgramState, ReadError, Snapshot};
 
@@ -196,7 +196,9 @@ impl Kernel {
                 for path in namespaces::others(self.netns).values() {
                     match namespaces::there(program, path) {
                         Ok(live) => snapshot.live.extend(live),
-                        Err(error) => tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets"),
+                        Err(error) => {
+                            tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets")
+                        }
                     }
                 }
             }

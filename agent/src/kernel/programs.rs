@@ -58,8 +58,9 @@ pub(super) fn attach(
             program.load().map_err(|error| refused("load", &error))?;
             let direction =
                 if name == "packet_sent" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
-            let id =
-                program.attach(cgroup, direction, CgroupAttachMode::Single).map_err(|error| refused("attach", &error))?;
+            let id = program
+                .attach(cgroup, direction, CgroupAttachMode::Single)
+                .map_err(|error| refused("attach", &error))?;
             let link = program.take_link(id).map_err(|error| refused("attach", &error))?;
             FdLink::try_from(link).map_err(|error| refused("attach", &error))?
         }

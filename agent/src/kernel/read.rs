@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
 use sockmeter_ebpf::layout::{self, LOSSES, SERVICES, Spill};
-use sockmeter_ebpf::stash::BLOCKS;
 use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
+use sockmeter_ebpf::stash::BLOCKS;
 
 use super::{Refusal, take};
 use crate::snapshot::{MapFill, ReadError, Snapshot};

@@ -29,9 +29,12 @@ impl Refusal {
             last = source;
         }
         let refusal = Self::new(format!("{}: {}", what.into(), first_line(&last.to_string())));
-        let denied = last.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
+        let denied =
+            last.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied);
         if denied {
-            refusal.hint("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `sockmeter check` tells which is missing")
+            refusal.hint(
+                "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; `sockmeter check` tells which is missing",
+            )
         } else {
             refusal
         }

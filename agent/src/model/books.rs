@@ -208,6 +208,9 @@ impl<S: Store> Books<S> {
 /// Tells one list of bounds from another.
 fn fingerprint(bounds: &[u64]) -> u64 {
     bounds.iter().take(MOST_SIZE_BOUNDS).fold(0xcbf2_9ce4_8422_2325, |hash, bound| {
-        bound.to_le_bytes().iter().fold(hash, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+        bound
+            .to_le_bytes()
+            .iter()
+            .fold(hash, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     })
 }

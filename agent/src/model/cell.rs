@@ -8,7 +8,8 @@ use crate::attribution::Exchange;
 use crate::route::{Endpoint, method_label};
 
 /// Upper bounds of the duration histogram, in milliseconds (so that they compare exactly).
-pub const DURATION_BOUNDS: [u64; 14] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
+pub const DURATION_BOUNDS: [u64; 14] =
+    [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
 /// Most bounds that a size histogram may have.
 pub const MOST_SIZE_BOUNDS: usize = 10;
 

@@ -94,7 +94,8 @@ impl Ledger {
     pub(super) fn from_bytes(bytes: &[u8; LEDGER]) -> Option<Self> {
         let mut from = Reader(bytes);
         let last = (from.u64()?, u32::try_from(from.u64()?).ok()?);
-        let mut ledger = Self { service: from.text(NAME_ROOM)?.to_owned(), last, bounds: from.u64()?, ..Self::default() };
+        let mut ledger =
+            Self { service: from.text(NAME_ROOM)?.to_owned(), last, bounds: from.u64()?, ..Self::default() };
         from.u64s(&mut ledger.stream)?;
         from.u64s(&mut ledger.wire)?;
         for reason in &mut ledger.unattributed {

@@ -62,7 +62,12 @@ pub fn totals(keys: &[(TotalsKey, Totals)], bounds: Bounds) -> BTreeMap<SocketLa
             continue;
         }
         let labels = if key.overflow != 0 {
-            SocketLabels { protocol: protocol(key.protocol), role: "other", port: "other".into(), process: "other".into() }
+            SocketLabels {
+                protocol: protocol(key.protocol),
+                role: "other",
+                port: "other".into(),
+                process: "other".into(),
+            }
         } else {
             SocketLabels {
                 protocol: protocol(key.protocol),
@@ -81,7 +86,10 @@ pub fn totals(keys: &[(TotalsKey, Totals)], bounds: Bounds) -> BTreeMap<SocketLa
 
 /// Round-trip times by `(role, port)`.
 #[must_use]
-pub fn round_trips(keys: &[(RoundTripKey, RoundTrips)], bounds: Bounds) -> BTreeMap<(&'static str, String), RoundTrips> {
+pub fn round_trips(
+    keys: &[(RoundTripKey, RoundTrips)],
+    bounds: Bounds,
+) -> BTreeMap<(&'static str, String), RoundTrips> {
     let mut ordered: Vec<&(RoundTripKey, RoundTrips)> = keys.iter().collect();
     ordered.sort_by_key(|(key, trips)| (trips.first, *key));
     let mut ports = Admitted { limit: bounds.ports, names: Vec::new() };
@@ -90,8 +98,11 @@ pub fn round_trips(keys: &[(RoundTripKey, RoundTrips)], bounds: Bounds) -> BTree
         if trips.buckets == [0; 14] {
             continue;
         }
-        let labels =
-            if key.overflow != 0 { ("other", "other".to_owned()) } else { (role(key.role), ports.label(key.port.to_string())) };
+        let labels = if key.overflow != 0 {
+            ("other", "other".to_owned())
+        } else {
+            (role(key.role), ports.label(key.port.to_string()))
+        };
         let sum = sums.entry(labels).or_default();
         for (slot, value) in sum.buckets.iter_mut().zip(trips.buckets) {
             *slot += value;
@@ -140,8 +151,19 @@ pub fn role(number: u8) -> &'static str {
 #[must_use]
 pub fn tcp_state(number: u8) -> &'static str {
     const NAMES: [&str; 13] = [
-        "unknown", "established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait", "close", "close_wait",
-        "last_ack", "listen", "closing", "new_syn_recv",
+        "unknown",
+        "established",
+        "syn_sent",
+        "syn_recv",
+        "fin_wait1",
+        "fin_wait2",
+        "time_wait",
+        "close",
+        "close_wait",
+        "last_ack",
+        "listen",
+        "closing",
+        "new_syn_recv",
     ];
     NAMES.get(usize::from(number)).copied().unwrap_or("unknown")
 }

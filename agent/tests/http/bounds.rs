@@ -14,11 +14,7 @@ use crate::serving::{Answer, Given, Serving, is_closed, write_request};
 fn head_of(bytes: usize) -> Vec<u8> {
     let start = "GET /healthz HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx: ";
     let end = "\r\n\r\n";
-    format!(
-        "{start}{}{end}",
-        "x".repeat(bytes - start.len() - end.len())
-    )
-    .into_bytes()
+    format!("{start}{}{end}", "x".repeat(bytes - start.len() - end.len())).into_bytes()
 }
 
 #[test]
@@ -50,10 +46,7 @@ fn a_body_of_1_mib_is_taken_and_a_larger_one_is_not() {
 
 #[test]
 fn a_head_that_does_not_come_to_its_end_loses_its_connection() {
-    let bounds = Bounds {
-        head_time: Duration::from_millis(50),
-        ..Bounds::default()
-    };
+    let bounds = Bounds { head_time: Duration::from_millis(50), ..Bounds::default() };
     let serving = Serving::with(Given::default(), &Access::default(), bounds);
     let mut slow = serving.connect();
     slow.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
@@ -67,9 +60,7 @@ fn when_every_place_is_taken_the_oldest_without_a_complete_head_goes() {
     let mut waiting = Vec::new();
     for number in 0..256_u16 {
         let mut stream = serving.connect_from(u8::try_from(number / 32).unwrap() + 2);
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n")
-            .unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").unwrap();
         waiting.push(stream);
     }
     // From an address that has no other connection.
@@ -85,9 +76,7 @@ fn when_every_place_is_taken_the_oldest_without_a_complete_head_goes() {
 fn a_peer_that_has_its_share_gives_up_its_own_oldest() {
     let serving = Serving::open(Given::default());
     let mut other = serving.connect_from(2);
-    other
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n")
-        .unwrap();
+    other.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").unwrap();
     let mut waiting: Vec<_> = (0..32).map(|_| serving.connect()).collect();
     assert_eq!(serving.ask("GET /metrics", &[]).text(), "text page\n");
     assert!(is_closed(waiting.first_mut().unwrap()));
@@ -102,19 +91,12 @@ fn a_peer_that_has_its_share_gives_up_its_own_oldest() {
 #[test]
 fn the_33rd_connection_of_a_peer_is_refused_while_32_are_being_answered() {
     let (asked, mut heard) = mpsc::unbounded_channel();
-    let serving = Serving::open(Given {
-        permits: Semaphore::new(0),
-        asked: Some(asked),
-        ..Given::default()
-    });
+    let serving = Serving::open(Given { permits: Semaphore::new(0), asked: Some(asked), ..Given::default() });
     let mut served: Vec<_> = (0..32)
         .map(|_| {
             let mut stream = serving.connect();
             write_request(&mut stream, "GET /metrics", &[]);
-            assert_eq!(
-                heard.blocking_recv().unwrap().families,
-                Vec::<String>::new()
-            );
+            assert_eq!(heard.blocking_recv().unwrap().families, Vec::<String>::new());
             stream
         })
         .collect();
@@ -130,20 +112,9 @@ fn the_33rd_connection_of_a_peer_is_refused_while_32_are_being_answered() {
 
 #[test]
 fn a_reader_that_does_not_read_loses_its_place() {
-    let bounds = Bounds {
-        connections: 1,
-        answer_time: Duration::from_millis(50),
-        ..Bounds::default()
-    };
+    let bounds = Bounds { connections: 1, answer_time: Duration::from_millis(50), ..Bounds::default() };
     let page = vec![b'x'; 64 << 20];
-    let serving = Serving::with(
-        Given {
-            page,
-            ..Given::default()
-        },
-        &Access::default(),
-        bounds,
-    );
+    let serving = Serving::with(Given { page, ..Given::default() }, &Access::default(), bounds);
     let mut slow = serving.connect();
     write_request(&mut slow, "GET /metrics", &[]);
     // Its first byte shows that it is being answered; until it is given up nobody else gets the only place.
@@ -169,19 +140,12 @@ fn a_reader_that_does_not_read_loses_its_place() {
 #[test]
 fn a_stop_closes_idle_connections_and_finishes_answers() {
     let (asked, mut heard) = mpsc::unbounded_channel();
-    let given = Given {
-        permits: Semaphore::new(0),
-        asked: Some(asked),
-        ..Given::default()
-    };
+    let given = Given { permits: Semaphore::new(0), asked: Some(asked), ..Given::default() };
     let mut serving = Serving::with(given, &Access::default(), Bounds::default());
     let mut idle = serving.connect();
     let mut asking = serving.connect();
     write_request(&mut asking, "GET /metrics", &[]);
-    assert_eq!(
-        heard.blocking_recv().unwrap().families,
-        Vec::<String>::new()
-    );
+    assert_eq!(heard.blocking_recv().unwrap().families, Vec::<String>::new());
     let source = std::sync::Arc::clone(&serving.source);
     std::thread::scope(|scope| {
         scope.spawn(|| serving.stop());
@@ -190,9 +154,7 @@ fn a_stop_closes_idle_connections_and_finishes_answers() {
         assert_eq!(Answer::read(&mut asking).text(), "text page\n");
     });
     assert_eq!(
-        std::net::TcpStream::connect(serving.address)
-            .unwrap_err()
-            .kind(),
+        std::net::TcpStream::connect(serving.address).unwrap_err().kind(),
         std::io::ErrorKind::ConnectionRefused
     );
 }
@@ -200,22 +162,12 @@ fn a_stop_closes_idle_connections_and_finishes_answers() {
 #[test]
 fn a_stop_does_not_wait_for_an_answer_that_never_comes() {
     let (asked, mut heard) = mpsc::unbounded_channel();
-    let given = Given {
-        permits: Semaphore::new(0),
-        asked: Some(asked),
-        ..Given::default()
-    };
-    let bounds = Bounds {
-        stop_time: Duration::from_millis(10),
-        ..Bounds::default()
-    };
+    let given = Given { permits: Semaphore::new(0), asked: Some(asked), ..Given::default() };
+    let bounds = Bounds { stop_time: Duration::from_millis(10), ..Bounds::default() };
     let mut serving = Serving::with(given, &Access::default(), bounds);
     let mut asking = serving.connect();
     write_request(&mut asking, "GET /metrics", &[]);
-    assert_eq!(
-        heard.blocking_recv().unwrap().families,
-        Vec::<String>::new()
-    );
+    assert_eq!(heard.blocking_recv().unwrap().families, Vec::<String>::new());
     serving.stop();
     assert!(is_closed(&mut asking));
 }

@@ -46,9 +46,7 @@ impl Source for Given {
     }
 
     fn readiness(&self) -> Readiness {
-        Readiness {
-            missing: self.missing.clone(),
-        }
+        Readiness { missing: self.missing.clone() }
     }
 
     async fn stats(&self) -> Value {
@@ -77,26 +75,15 @@ impl Serving {
         let (tell, told) = std::sync::mpsc::channel();
         let (served, stopped) = (Arc::clone(&source), stop.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), gate, bounds)
-                    .await
-                    .unwrap();
+                let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), gate, bounds).await.unwrap();
                 tell.send((server.address(), server.url())).unwrap();
                 server.serve(served, stopped).await;
             });
         });
         let (address, url) = told.recv().unwrap();
-        Self {
-            address,
-            url,
-            source,
-            stop,
-            thread: Some(thread),
-        }
+        Self { address, url, source, stop, thread: Some(thread) }
     }
 
     /// Asks the server to stop and waits until it has.
@@ -113,8 +100,7 @@ impl Serving {
 
     /// A connection from 127.0.0.`last`.
     pub(crate) fn connect_from(&self, last: u8) -> TcpStream {
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
         socket.bind(&local.into()).unwrap();
         socket.connect(&self.address.into()).unwrap();
@@ -138,10 +124,7 @@ impl Drop for Serving {
 pub(crate) fn write_request(stream: &mut impl Write, line: &str, fields: &[&str]) {
     let mut lines = vec![line, "connection: close"];
     lines.extend(fields);
-    let request = lines
-        .join("\r\n")
-        .replacen("\r\n", " HTTP/1.1\r\nhost: test\r\n", 1)
-        + "\r\n\r\n";
+    let request = lines.join("\r\n").replacen("\r\n", " HTTP/1.1\r\nhost: test\r\n", 1) + "\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
 }
 
@@ -167,21 +150,12 @@ impl Answer {
         let mut lines = head.split("\r\n");
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let fields = lines.filter_map(|line| line.split_once(": "));
-        let fields = fields
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Some(Self {
-            status,
-            fields,
-            body: bytes.get(end + 4..)?.to_vec(),
-        })
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Some(Self { status, fields, body: bytes.get(end + 4..)?.to_vec() })
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field == name)
-            .map(|(_, value)| value.as_str())
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -32,11 +32,7 @@ impl Papers {
             let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
             let certificate = params.signed_by(&key, &authority).unwrap();
             fs::write(folder.path().join(name), certificate.pem()).unwrap();
-            fs::write(
-                folder.path().join(format!("{name}.key")),
-                key.serialize_pem(),
-            )
-            .unwrap();
+            fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
         }
         Self { folder }
     }
@@ -51,17 +47,10 @@ impl Papers {
             key: self.path("server.key"),
             client_ca: client_ca.then(|| self.path("ca")),
         };
-        Access {
-            tls: Some(tls),
-            ..Access::default()
-        }
+        Access { tls: Some(tls), ..Access::default() }
     }
 
-    fn connect(
-        &self,
-        serving: &Serving,
-        as_client: bool,
-    ) -> StreamOwned<ClientConnection, TcpStream> {
+    fn connect(&self, serving: &Serving, as_client: bool) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate(&self.path("ca"))).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -70,14 +59,11 @@ impl Papers {
             .with_root_certificates(roots);
         let config = if as_client {
             let key = PrivateKeyDer::from_pem_file(self.path("client.key")).unwrap();
-            builder
-                .with_client_auth_cert(vec![certificate(&self.path("client"))], key)
-                .unwrap()
+            builder.with_client_auth_cert(vec![certificate(&self.path("client"))], key).unwrap()
         } else {
             builder.with_no_client_auth()
         };
-        let session =
-            ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let session = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         StreamOwned::new(session, serving.connect())
     }
 }
@@ -107,10 +93,7 @@ fn a_client_certificate_is_demanded_when_its_authority_is_configured() {
     // The request may still be taken; the refusal comes with the first read (TLS 1.3).
     let refused = std::io::Write::write_all(&mut unknown, b"GET /metrics HTTP/1.1\r\n\r\n")
         .and_then(|()| std::io::Read::read(&mut unknown, &mut [0; 1]));
-    assert_eq!(
-        refused.unwrap_err().to_string(),
-        "received fatal alert: CertificateRequired"
-    );
+    assert_eq!(refused.unwrap_err().to_string(), "received fatal alert: CertificateRequired");
 }
 
 #[test]
@@ -122,10 +105,7 @@ fn plain_text_gets_no_page_from_a_tls_port() {
     let mut bytes = Vec::new();
     // Reset or closed, after an alert or without one: what matters is that no page comes.
     let _ = std::io::Read::read_to_end(&mut stream, &mut bytes);
-    assert_eq!(
-        bytes.windows(4).filter(|window| *window == b"page").count(),
-        0
-    );
+    assert_eq!(bytes.windows(4).filter(|window| *window == b"page").count(), 0);
 }
 
 #[test]
@@ -135,12 +115,6 @@ fn files_that_do_not_hold_what_they_should_are_refused_by_name() {
     if let Some(tls) = &mut access.tls {
         tls.cert = papers.path("server.key");
     }
-    let wanted = format!(
-        "{}: holds nothing of the kind that is wanted in PEM",
-        papers.path("server.key").display()
-    );
-    assert_eq!(
-        Gate::new(&access).err().map(|error| error.to_string()),
-        Some(wanted)
-    );
+    let wanted = format!("{}: holds nothing of the kind that is wanted in PEM", papers.path("server.key").display());
+    assert_eq!(Gate::new(&access).err().map(|error| error.to_string()), Some(wanted));
 }

@@ -21,7 +21,12 @@ fn refused(wrapper: &[&str], arguments: &[&str]) -> Result<Said> {
     let pins = pin_dir();
     // What is not refused would run on.
     let mut command = namespace.command("timeout");
-    command.args(["--signal=KILL", "30"]).args(wrapper).arg(binary()).arg("run").args(["--listen", "127.0.0.1:0", "--scope", "netns"]);
+    command.args(["--signal=KILL", "30"]).args(wrapper).arg(binary()).arg("run").args([
+        "--listen",
+        "127.0.0.1:0",
+        "--scope",
+        "netns",
+    ]);
     command.arg("--pin-dir").arg(&pins).args(arguments);
     let output = output(&mut command)?;
     assert_eq!(pinned(&pins), Vec::<String>::new(), "pins were left behind");
@@ -85,7 +90,11 @@ fn without_a_bpffs() -> Result<()> {
     let path = folder.path().join("pins");
     let namespace = Namespace::new()?;
     let mut command = namespace.command("timeout");
-    command.args(["--signal=KILL", "30"]).arg(binary()).args(["run", "--listen", "127.0.0.1:0", "--pin-dir"]).arg(&path);
+    command
+        .args(["--signal=KILL", "30"])
+        .arg(binary())
+        .args(["run", "--listen", "127.0.0.1:0", "--pin-dir"])
+        .arg(&path);
     let output = output(&mut command)?;
     let said = Said { code: output.status.code(), text: String::from_utf8_lossy(&output.stderr).into_owned() };
     said.is(3, &["bpffs"], true);
@@ -98,7 +107,9 @@ fn a_port_that_is_taken() -> Result<()> {
     let namespace = Namespace::new()?;
     let listener = namespace.enter(|| Ok(std::net::TcpListener::bind("127.0.0.1:9464")?))?;
     let pins = pin_dir();
-    let output = output(namespace.command(&binary().to_string_lossy()).args(["run", "--scope", "netns", "--pin-dir"]).arg(&pins))?;
+    let output = output(
+        namespace.command(&binary().to_string_lossy()).args(["run", "--scope", "netns", "--pin-dir"]).arg(&pins),
+    )?;
     let said = Said { code: output.status.code(), text: String::from_utf8_lossy(&output.stderr).into_owned() };
     said.is(1, &["127.0.0.1:9464"], true);
     assert_eq!(pinned(&pins), Vec::<String>::new());

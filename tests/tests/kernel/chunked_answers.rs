@@ -41,8 +41,7 @@ fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
         count.tally(&mut clients, endpoint(&count.target));
     }
     let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
-            && only_the_scrape_is_left(page)
+        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
     balanced(&page);

@@ -112,7 +112,13 @@ fn exchanges_equal_nginx_log_and_the_clients_own_counts() -> Result<()> {
     for count in counts.iter().chain(&over_v6) {
         count.tally(&mut clients, endpoint(&count.target));
     }
-    for key in [("POST", "/sink"), ("POST", "/sink/chunked"), ("POST", "/sink/expect"), ("POST", "/sink/big"), ("HEAD", "/small.txt")] {
+    for key in [
+        ("POST", "/sink"),
+        ("POST", "/sink/chunked"),
+        ("POST", "/sink/expect"),
+        ("POST", "/sink/big"),
+        ("HEAD", "/small.txt"),
+    ] {
         let key = (key.0.to_owned(), key.1.to_owned());
         assert_eq!(ours.sides.get(&key), clients.sides.get(&key), "{key:?}");
     }

@@ -35,10 +35,14 @@ fn both(agent: &Agent<'_>, namespace: &Namespace, name: &str) -> Result<([u64; 2
 
 /// TCP and UDP, both families, from one namespace to the other and back.
 fn load(from: &Namespace, to: &Namespace, v4: &str, v6: &str) -> Result<()> {
-    for (host, options) in
-        [(v4, &["-n", "20M"][..]), (v6, &["-n", "5M", "-R"]), (v4, &["-u", "-b", "20M", "-n", "1M"]), (v6, &["-u", "-b", "20M", "-n", "1M"])]
-    {
-        let mut server = Process::start(to.command("iperf3").args(["-s", "-1", "-p", "5201"]).stdout(std::process::Stdio::null()))?;
+    for (host, options) in [
+        (v4, &["-n", "20M"][..]),
+        (v6, &["-n", "5M", "-R"]),
+        (v4, &["-u", "-b", "20M", "-n", "1M"]),
+        (v6, &["-u", "-b", "20M", "-n", "1M"]),
+    ] {
+        let mut server =
+            Process::start(to.command("iperf3").args(["-s", "-1", "-p", "5201"]).stdout(std::process::Stdio::null()))?;
         wait::until("iperf3 to listen", || {
             Ok(run(to.command("ss").args(["-Hltn", "sport", "=", ":5201"]))?.lines().next().map(|_| ()))
         })?;
@@ -61,7 +65,9 @@ fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
     }
     assert!(device_after[1] - device_before[1] > 20_000_000, "the load did not cross");
     for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
-        let series = format!("sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}");
+        let series = format!(
+            "sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}"
+        );
         assert_eq!(page.get(&series).map(whole), Some(value));
     }
     Ok(())
@@ -84,7 +90,8 @@ fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()
     }
     here.ip(&["link", "delete", "va"])?;
     let page = agent.scrape_until("the interface to go", |page| {
-        page.family("sockmeter_interface_kernel_bytes_total").all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "va"))
+        page.family("sockmeter_interface_kernel_bytes_total")
+            .all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "va"))
     })?;
     assert_eq!(ours(&page, "va")[1], ours_after[1], "what was counted stays");
     Ok(())
@@ -98,7 +105,11 @@ struct Tunnel {
 fn tunnel(namespace: &Namespace, name: &str) -> Result<Tunnel> {
     let socket = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
     let mut command = namespace.command("wireguard-go");
-    command.args(["-f", name]).env("WG_PROCESS_FOREGROUND", "1").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command
+        .args(["-f", name])
+        .env("WG_PROCESS_FOREGROUND", "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     let process = Process::start(&mut command)?;
     wait::until("wireguard-go", || Ok(socket.exists().then_some(())))?;
     Ok(Tunnel { _process: process })
@@ -116,7 +127,8 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
         let private = run(Command::new("wg").arg("genkey"))?;
         std::fs::write(keys.path().join(name), &private)?;
         let file = keys.path().join(name);
-        public.push(run(Command::new("sh").arg("-c").arg(format!("wg pubkey < {}", file.display())))?.trim().to_owned());
+        public
+            .push(run(Command::new("sh").arg("-c").arg(format!("wg pubkey < {}", file.display())))?.trim().to_owned());
     }
     for (namespace, name, peer, address, endpoint) in [
         (&here, "wg0", &public[1], "10.9.0.1", "10.77.0.2:51820"),
@@ -128,7 +140,14 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
             .arg(keys.path().join(name))
             .args(["peer", peer, "allowed-ips", "10.9.0.0/24,fd09::/64", "endpoint", endpoint]))?;
         namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", name])?;
-        namespace.ip(&["addr", "add", &format!("fd09::{}/64", address.split('.').next_back().unwrap_or("9")), "dev", name, "nodad"])?;
+        namespace.ip(&[
+            "addr",
+            "add",
+            &format!("fd09::{}/64", address.split('.').next_back().unwrap_or("9")),
+            "dev",
+            name,
+            "nodad",
+        ])?;
         namespace.ip(&["link", "set", name, "mtu", "1420", "up"])?;
     }
     agent.scrape_until("wg0", |page| {

@@ -4,21 +4,21 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::tests_outside_test_module, reason = "this is a test target")]
 
-/// The numbers that the old in-process middleware gave, to the letter.
-mod old_numbers;
-/// nginx' log and the clients' own counts against our exchanges.
-mod equal_books;
+/// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
+mod bad_input;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
-/// What is not HTTP, half of it, or something else later.
-mod not_http;
-/// Socket counters against what both ends counted.
-mod sockets;
+/// nginx' log and the clients' own counts against our exchanges.
+mod equal_books;
 /// Interface counters against the kernel's own.
 mod interfaces;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
 mod merged_page;
-/// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
-mod bad_input;
+/// What is not HTTP, half of it, or something else later.
+mod not_http;
+/// The numbers that the old in-process middleware gave, to the letter.
+mod old_numbers;
 /// Killed, stopped, started again: the books go on.
 mod restart;
+/// Socket counters against what both ends counted.
+mod sockets;

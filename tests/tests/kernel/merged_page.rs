@@ -91,7 +91,12 @@ fn a_real_exporter_and_a_real_prometheus() -> Result<()> {
 
     let config = files.path().join("prometheus.yml");
     let target = agent.url().trim_start_matches("http://");
-    fs::write(&config, format!("scrape_configs:\n- job_name: s\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"))?;
+    fs::write(
+        &config,
+        format!(
+            "scrape_configs:\n- job_name: s\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"
+        ),
+    )?;
     let mut prometheus = namespace.command("prometheus");
     prometheus
         .arg(format!("--config.file={}", config.display()))
@@ -101,7 +106,12 @@ fn a_real_exporter_and_a_real_prometheus() -> Result<()> {
         .stderr(Stdio::null());
     let _prometheus = Process::start(&mut prometheus)?;
     let query = |expression: &str| -> Result<Option<String>> {
-        let answer = output(namespace.command("curl").args(["-sS", "--get", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"]).arg(format!("query={expression}")))?;
+        let answer = output(
+            namespace
+                .command("curl")
+                .args(["-sS", "--get", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"])
+                .arg(format!("query={expression}")),
+        )?;
         let Ok(answer) = serde_json::from_slice::<Value>(&answer.stdout) else {
             return Ok(None);
         };

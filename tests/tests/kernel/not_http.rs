@@ -100,7 +100,8 @@ fn an_upgrade_is_an_exchange_and_what_follows_is_not() -> Result<()> {
     let page = settled(&agent, 1.0)?;
     let exchange = r#"scheduler_http_exchanges_total{endpoint="/upgrade",method="GET",status="101"}"#;
     assert_eq!(page.get(exchange), Some(1.0));
-    let wire = |direction| page.sum("scheduler_http_wire_bytes_total", &[("direction", direction), ("endpoint", "/upgrade")]);
+    let wire =
+        |direction| page.sum("scheduler_http_wire_bytes_total", &[("direction", direction), ("endpoint", "/upgrade")]);
     assert_eq!(wire("inbound"), length(head)?);
     assert_eq!(wire("outbound"), length(answer.as_bytes())?);
     assert_eq!(unattributed(&page, "inbound", "upgraded"), length(frames)?);
@@ -137,7 +138,10 @@ fn an_early_answer_to_an_unfinished_upload_is_one_exchange() -> Result<()> {
     namespace.enter(|| talk(begun, false))?;
     let page = settled(&agent, 1.0)?;
     assert_eq!(page.get(r#"scheduler_http_exchanges_total{endpoint="/early",method="POST",status="413"}"#), Some(1.0));
-    assert_eq!(page.get(r#"scheduler_http_response_bytes_total{endpoint="/early",method="POST",status="413"}"#), Some(5.0));
+    assert_eq!(
+        page.get(r#"scheduler_http_response_bytes_total{endpoint="/early",method="POST",status="413"}"#),
+        Some(5.0)
+    );
     assert_eq!(page.get(r#"scheduler_http_request_bytes_total{endpoint="/early",method="POST"}"#), Some(10.0));
     assert_eq!(page.sum("sockmeter_ledger_imbalance_bytes", &[]), 0.0);
     Ok(())

@@ -38,8 +38,7 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     let agent = Agent::start_pinned(&namespace, &[], pins)?;
     play_and_tally()?;
     let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
-            && only_the_scrape_is_left(page)
+        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
     balanced(&page);

@@ -37,7 +37,9 @@ fn udp_payload_equals_what_both_ends_counted() -> Result<()> {
         page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]) == 6.0
     })?;
     for (port, count, size) in [("5300", 50.0, 1000.0), ("5301", 20.0, 400.0), ("5302", 5.0, 40_000.0)] {
-        for (role, received, sent) in [("server", count * size, count * size / 2.0), ("client", count * size / 2.0, count * size)] {
+        for (role, received, sent) in
+            [("server", count * size, count * size / 2.0), ("client", count * size / 2.0, count * size)]
+        {
             let labels = [("protocol", "udp"), ("port", port), ("role", role)];
             assert_eq!(page.sum("sockmeter_socket_receive_bytes_total", &labels), received, "{role} {port}");
             assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &labels), sent, "{role} {port}");

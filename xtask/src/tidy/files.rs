@@ -3,26 +3,10 @@
 /// A Rust file past this has two concepts.
 const MAX_LINES: usize = 400;
 /// File names that say nothing about what is in the file.
-const EMPTY_NAMES: [&str; 8] = [
-    "types.rs",
-    "util.rs",
-    "utils.rs",
-    "common.rs",
-    "helper.rs",
-    "helpers.rs",
-    "misc.rs",
-    "manager.rs",
-];
+const EMPTY_NAMES: [&str; 8] =
+    ["types.rs", "util.rs", "utils.rs", "common.rs", "helper.rs", "helpers.rs", "misc.rs", "manager.rs"];
 /// The top-level folders. There is no room for a `common/`, `crates/` or `utils/`.
-const TOP: [&str; 7] = [
-    "agent",
-    "dashboards",
-    "deploy",
-    "ebpf",
-    "fuzz",
-    "tests",
-    "xtask",
-];
+const TOP: [&str; 7] = ["agent", "dashboards", "deploy", "ebpf", "fuzz", "tests", "xtask"];
 /// Folders that exist on one person's machine only.
 const PERSONAL: [&str; 4] = ["home", "root", "work", "Users"];
 
@@ -33,21 +17,18 @@ pub(super) fn problems(name: &str, text: &str) -> Vec<String> {
         && !top.starts_with('.')
         && !TOP.contains(&top)
     {
-        problems.push(format!(
-            "{name}: the top-level folder is {top}, wanted one of {}",
-            TOP.join(", ")
-        ));
+        problems.push(format!("{name}: the top-level folder is {top}, wanted one of {}", TOP.join(", ")));
     }
     for (number, line) in text.lines().enumerate() {
         if let Some(path) = personal_path(line) {
             let number = number.saturating_add(1);
-            problems.push(format!("{name}:{number}: names {path}, a folder of one machine, wanted a path that others have"));
+            problems.push(format!(
+                "{name}:{number}: names {path}, a folder of one machine, wanted a path that others have"
+            ));
         }
     }
     let last = name.rsplit('/').next().unwrap_or(name);
-    let is_rust = std::path::Path::new(last)
-        .extension()
-        .is_some_and(|extension| extension == "rs");
+    let is_rust = std::path::Path::new(last).extension().is_some_and(|extension| extension == "rs");
     if is_rust {
         problems.extend(rust_problems(name, last, text));
     }
@@ -57,37 +38,26 @@ pub(super) fn problems(name: &str, text: &str) -> Vec<String> {
 fn rust_problems(name: &str, last: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if EMPTY_NAMES.contains(&last) {
-        problems.push(format!(
-            "{name}: is called {last}, wanted a name that says what is in it"
-        ));
+        problems.push(format!("{name}: is called {last}, wanted a name that says what is in it"));
     }
     if !text.starts_with("//! ") {
-        problems.push(format!(
-            "{name}:1: begins without //!, wanted its purpose in one sentence"
-        ));
+        problems.push(format!("{name}:1: begins without //!, wanted its purpose in one sentence"));
     }
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        problems.push(format!(
-            "{name}: has {lines} lines, wanted at most {MAX_LINES}: it has two concepts"
-        ));
+        problems.push(format!("{name}: has {lines} lines, wanted at most {MAX_LINES}: it has two concepts"));
     }
     problems
 }
 
 /// The first absolute path in a line that leads into somebody's own folder.
 fn personal_path(line: &str) -> Option<String> {
-    PERSONAL
-        .iter()
-        .map(|folder| format!("/{folder}/"))
-        .find(|path| {
-            line.match_indices(path.as_str()).any(|(at, _)| {
-                let before = line.get(..at).and_then(|before| before.chars().next_back());
-                !before.is_some_and(|before| {
-                    before.is_ascii_alphanumeric() || matches!(before, '_' | '.' | '-' | '}')
-                })
-            })
+    PERSONAL.iter().map(|folder| format!("/{folder}/")).find(|path| {
+        line.match_indices(path.as_str()).any(|(at, _)| {
+            let before = line.get(..at).and_then(|before| before.chars().next_back());
+            !before.is_some_and(|before| before.is_ascii_alphanumeric() || matches!(before, '_' | '.' | '-' | '}'))
         })
+    })
 }
 
 #[cfg(test)]
@@ -96,15 +66,9 @@ mod tests {
 
     #[test]
     fn a_file_that_keeps_the_rules_has_no_problem() {
-        assert_eq!(
-            problems("agent/src/model.rs", "//! The totals.\n"),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("agent/src/model.rs", "//! The totals.\n"), Vec::<String>::new());
         assert_eq!(problems(".ci/run", "#!/bin/bash\n"), Vec::<String>::new());
-        assert_eq!(
-            problems("Cargo.toml", "path = \"agent/work/x\"\n"),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("Cargo.toml", "path = \"agent/work/x\"\n"), Vec::<String>::new());
     }
 
     #[test]
@@ -134,16 +98,8 @@ mod tests {
         let line = |folder: &str| ["x\ncd /", folder, "/me\n"].concat();
         assert_eq!(
             problems("deploy/run", &line("home")),
-            [[
-                "deploy/run:2: names /",
-                "home",
-                "/, a folder of one machine, wanted a path that others have"
-            ]
-            .concat()]
+            [["deploy/run:2: names /", "home", "/, a folder of one machine, wanted a path that others have"].concat()]
         );
-        assert_eq!(
-            problems("deploy/run", &line("srv/home")),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("deploy/run", &line("srv/home")), Vec::<String>::new());
     }
 }

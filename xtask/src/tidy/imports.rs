@@ -13,10 +13,7 @@ pub(super) fn problems(name: &str, text: &str) -> Vec<String> {
         return Vec::new();
     };
     let Some(module) = MODULES.iter().find(|module| module.name == place.module) else {
-        return vec![format!(
-            "{name}: the module {} has no place in xtask/src/tidy/stages.rs",
-            place.module
-        )];
+        return vec![format!("{name}: the module {} has no place in xtask/src/tidy/stages.rs", place.module)];
     };
     if module.kind == Kind::Whole {
         return Vec::new();
@@ -28,12 +25,8 @@ pub(super) fn problems(name: &str, text: &str) -> Vec<String> {
     let mut tokens = Vec::new();
     flatten(stream, &mut tokens);
     let paths = paths(&tokens);
-    let found = paths
-        .iter()
-        .filter_map(|(path, line)| Some((refusal(module, &place, path)?, line)));
-    found
-        .map(|(sentence, line)| format!("{name}:{line}: {sentence}"))
-        .collect()
+    let found = paths.iter().filter_map(|(path, line)| Some((refusal(module, &place, path)?, line)));
+    found.map(|(sentence, line)| format!("{name}:{line}: {sentence}")).collect()
 }
 
 /// Where a file stands in the agent's tree of modules.
@@ -52,10 +45,7 @@ impl<'a> Place<'a> {
         let parts: Vec<&str> = path.split('/').collect();
         let module = *parts.first()?;
         let free = matches!(module, "lib" | "main" | "bin") || parts.contains(&"tests");
-        (!free).then_some(Self {
-            module,
-            depth: parts.len(),
-        })
+        (!free).then_some(Self { module, depth: parts.len() })
     }
 }
 
@@ -68,54 +58,27 @@ fn refusal(module: &Module, place: &Place<'_>, path: &[String]) -> Option<String
         Some(&"super") if supers >= place.depth => words.get(supers),
         _ => None,
     };
-    if let Some(other) = inside.filter(|other| MODULES.iter().any(|module| module.name == **other))
-    {
+    if let Some(other) = inside.filter(|other| MODULES.iter().any(|module| module.name == **other)) {
         let allowed = *other == module.name || module.imports.contains(other);
         return (!allowed).then(|| {
-            let may = if module.imports.is_empty() {
-                "none".to_owned()
-            } else {
-                module.imports.join(", ")
-            };
-            format!(
-                "{} imports {other}, wanted only earlier modules: {may}",
-                module.name
-            )
+            let may = if module.imports.is_empty() { "none".to_owned() } else { module.imports.join(", ") };
+            format!("{} imports {other}, wanted only earlier modules: {may}", module.name)
         });
     }
     let outside = CRATES.iter().find(|(name, _)| words.first() == Some(name));
     if let Some((name, who)) = outside.filter(|(_, who)| !who.contains(&module.name)) {
-        return Some(format!(
-            "{} names the crate {name}, wanted it only in {}",
-            module.name,
-            who.join(", ")
-        ));
+        return Some(format!("{} names the crate {name}, wanted it only in {}", module.name, who.join(", ")));
     }
     if module.kind != Kind::Stage {
         return None;
     }
-    let begins = |start: &&&str| {
-        start
-            .split("::")
-            .eq(words.iter().take(start.split("::").count()).copied())
-    };
+    let begins = |start: &&&str| start.split("::").eq(words.iter().take(start.split("::").count()).copied());
     if let Some(outside) = OUTSIDE.iter().find(begins) {
-        return Some(format!(
-            "{} names {outside}, wanted the outside world only at the rim",
-            module.name
-        ));
+        return Some(format!("{} names {outside}, wanted the outside world only at the rim", module.name));
     }
-    let ends = |end: &&&str| {
-        words.len() >= 2
-            && end
-                .split("::")
-                .eq(words.iter().skip(words.len() - 2).copied())
-    };
+    let ends = |end: &&&str| words.len() >= 2 && end.split("::").eq(words.iter().skip(words.len() - 2).copied());
     let clock = CLOCKS.iter().find(ends)?;
-    Some(format!(
-        "{} calls {clock}, wanted time as a value that comes in",
-        module.name
-    ))
+    Some(format!("{} calls {clock}, wanted time as a value that comes in", module.name))
 }
 
 /// A token and its line.
@@ -171,15 +134,9 @@ fn paths(tokens: &[Token]) -> Vec<(Vec<String>, usize)> {
 }
 
 /// Reads the path that begins at a token, if one does, and says where it ends.
-fn path(
-    tokens: &[Token],
-    start: usize,
-    prefix: &[String],
-    found: &mut Vec<(Vec<String>, usize)>,
-) -> usize {
+fn path(tokens: &[Token], start: usize, prefix: &[String], found: &mut Vec<(Vec<String>, usize)>) -> usize {
     let text = |at: usize| tokens.get(at).map_or("", |(text, _)| text.as_str());
-    let is_name =
-        |at: usize| text(at).starts_with(|first: char| first.is_alphabetic() || first == '_');
+    let is_name = |at: usize| text(at).starts_with(|first: char| first.is_alphabetic() || first == '_');
     let line = tokens.get(start).map_or(0, |(_, line)| *line);
     let mut words = prefix.to_vec();
     let mut at = start;
@@ -217,17 +174,12 @@ mod tests {
     #[test]
     fn a_stage_may_import_the_stages_before_it() {
         let text = "//! M.\nuse crate::{attribution::Record, snapshot};\nuse std::net::IpAddr;\nuse core::fmt;\n";
-        assert_eq!(
-            problems("agent/src/model/totals.rs", text),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("agent/src/model/totals.rs", text), Vec::<String>::new());
     }
 
     #[test]
     fn a_stage_may_not_import_a_later_one_in_any_spelling() {
-        let wanted = [
-            "agent/src/snapshot/a.rs:2: snapshot imports model, wanted only earlier modules: none",
-        ];
+        let wanted = ["agent/src/snapshot/a.rs:2: snapshot imports model, wanted only earlier modules: none"];
         for text in [
             "//! S.\nuse crate::model::Totals;",
             "//! S.\nuse crate::{snapshot::b, model::{Totals, Series}};",
@@ -242,49 +194,33 @@ mod tests {
     #[test]
     fn comments_strings_and_tests_do_not_count() {
         let text = "//! R: not crate::model.\nconst S: &str = \"std::fs\";\n#[cfg(test)]\nmod tests { use std::fs; }\n";
-        assert_eq!(
-            problems("agent/src/route/mod.rs", text),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            problems("agent/src/route/tests.rs", "//! T.\nuse std::fs;"),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("agent/src/route/mod.rs", text), Vec::<String>::new());
+        assert_eq!(problems("agent/src/route/tests.rs", "//! T.\nuse std::fs;"), Vec::<String>::new());
     }
 
     #[test]
     fn what_follows_a_test_module_declaration_counts() {
         let text = "//! R.\n#[cfg(test)]\nmod tests;\nfn f() { std::fs::read(\"x\"); }\n";
-        let wanted = [
-            "agent/src/route/mod.rs:4: route names std::fs, wanted the outside world only at the rim",
-        ];
+        let wanted = ["agent/src/route/mod.rs:4: route names std::fs, wanted the outside world only at the rim"];
         assert_eq!(problems("agent/src/route/mod.rs", text), wanted);
     }
 
     #[test]
     fn the_outside_world_is_the_rims() {
         assert_eq!(
-            problems(
-                "agent/src/model.rs",
-                "//! M.\nfn f() { std::time::Instant::now(); }\nuse aya::Ebpf;\n"
-            ),
+            problems("agent/src/model.rs", "//! M.\nfn f() { std::time::Instant::now(); }\nuse aya::Ebpf;\n"),
             [
                 "agent/src/model.rs:2: model calls Instant::now, wanted time as a value that comes in",
                 "agent/src/model.rs:3: model names the crate aya, wanted it only in kernel",
             ]
         );
         assert_eq!(
-            problems(
-                "agent/src/config/file.rs",
-                "//! F.\nuse std::fs;\nuse toml::Value;\n"
-            ),
+            problems("agent/src/config/file.rs", "//! F.\nuse std::fs;\nuse toml::Value;\n"),
             Vec::<String>::new()
         );
         assert_eq!(
             problems("agent/src/kernel/a.rs", "//! K.\nuse hyper::body::Bytes;\n"),
-            [
-                "agent/src/kernel/a.rs:2: kernel names the crate hyper, wanted it only in http, upstream"
-            ]
+            ["agent/src/kernel/a.rs:2: kernel names the crate hyper, wanted it only in http, upstream"]
         );
     }
 
@@ -294,9 +230,6 @@ mod tests {
             problems("agent/src/odds.rs", "//! O.\n"),
             ["agent/src/odds.rs: the module odds has no place in xtask/src/tidy/stages.rs"]
         );
-        assert_eq!(
-            problems("agent/src/main.rs", "//! M.\nuse aya::Ebpf;"),
-            Vec::<String>::new()
-        );
+        assert_eq!(problems("agent/src/main.rs", "//! M.\nuse aya::Ebpf;"), Vec::<String>::new());
     }
 }

@@ -20,16 +20,12 @@ use crate::steps::output_of;
 /// When one breaks a rule; each is printed with its line before.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root)
-        .stdin(Stdio::null());
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root).stdin(Stdio::null());
     let list = output_of(&mut git).context("git does not list the files of this repository")?;
     let mut problems = Vec::new();
     for name in list.lines() {
         // A file that was deleted but not committed is listed too; one that is not text has no lines to check.
-        let text = fs::read(root.join(name))
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = fs::read(root.join(name)).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         if let Some(text) = text {
             problems.extend(files::problems(name, &text));
             problems.extend(imports::problems(name, &text));

@@ -34,11 +34,7 @@ pub(super) const MODULES: [Module; 12] = [
     rim("kernel", &["snapshot", "model", "config"]),
     rim("host", &["snapshot", "attribution", "config"]),
     rim("upstream", &["exposition", "config"]),
-    Module {
-        name: "pipeline",
-        imports: &[],
-        kind: Kind::Whole,
-    },
+    Module { name: "pipeline", imports: &[], kind: Kind::Whole },
 ];
 
 /// Outside crates that only some modules may know. What is not here is free for all.
@@ -75,17 +71,9 @@ pub(super) const OUTSIDE: [&str; 8] = [
 pub(super) const CLOCKS: [&str; 2] = ["Instant::now", "SystemTime::now"];
 
 const fn stage(name: &'static str, imports: &'static [&'static str]) -> Module {
-    Module {
-        name,
-        imports,
-        kind: Kind::Stage,
-    }
+    Module { name, imports, kind: Kind::Stage }
 }
 
 const fn rim(name: &'static str, imports: &'static [&'static str]) -> Module {
-    Module {
-        name,
-        imports,
-        kind: Kind::Rim,
-    }
+    Module { name, imports, kind: Kind::Rim }
 }
