@@ -48,7 +48,7 @@ pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Ve
             match attribute {
                 LinkAttribute::IfName(name) => device.name = name,
                 LinkAttribute::LinkInfo(info) => {
-                    is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_)))
+                    is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_)));
                 }
                 LinkAttribute::Stats64(stats) => device.bytes = [stats.rx_bytes, stats.tx_bytes],
                 _ => {}
@@ -64,7 +64,7 @@ pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Ve
 struct Attached {
     name: String,
     /// Links that are not pinned; dropping them detaches.
-    _links: Vec<FdLink>,
+    links: Vec<FdLink>,
     problem: Option<String>,
     segments: Option<bool>,
 }
@@ -107,6 +107,9 @@ impl Interfaces {
 
     /// Attaches to what is new, lets go of what is gone or not wanted any more.
     pub(super) fn follow(&mut self, ebpf: &mut Ebpf, devices: &[Device], pins: Option<&Pins>) {
+        if self.attached.is_empty() {
+            forget_dead_links(devices, pins);
+        }
         let stays = |index: u32| devices.iter().any(|device| device.index == index && self.wants(&device.name));
         let gone: Vec<u32> = self.attached.keys().filter(|index| !stays(**index)).copied().collect();
         for index in gone {
@@ -166,7 +169,7 @@ impl Interfaces {
 
     fn attach(&mut self, ebpf: &mut Ebpf, device: &Device, pins: Option<&Pins>) -> Attached {
         let mut attached =
-            Attached { name: device.name.clone(), _links: Vec::new(), problem: None, segments: Some(device.segments) };
+            Attached { name: device.name.clone(), links: Vec::new(), problem: None, segments: Some(device.segments) };
         if device.index >= DIRECT {
             let blank: Result<PerCpuValues<[u8; INTERFACE]>, _> =
                 PerCpuValues::try_from(vec![[0; INTERFACE]; aya::util::nr_cpus().unwrap_or(1)]);
@@ -187,7 +190,7 @@ impl Interfaces {
                             attached.problem = Some(format!("cannot pin its link: {error}"));
                         }
                     }
-                    None => attached._links.push(link),
+                    None => attached.links.push(link),
                 },
                 Ok(None) => {}
                 Err(refusal) => attached.problem = Some(refusal.to_string().replace('\n', "; ")),
@@ -199,7 +202,7 @@ impl Interfaces {
     /// Counters of all interfaces that were ever counted; the devices' own where they are still there.
     pub(super) fn read(&self, devices: &[Device]) -> Vec<InterfaceCounters> {
         let mut by_name: BTreeMap<String, InterfaceCounters> = BTreeMap::new();
-        for entry in self.names.iter() {
+        for entry in &self.names {
             let Ok((index, name)) = entry else {
                 continue;
             };
@@ -231,6 +234,21 @@ impl Interfaces {
             PROGRAMS.map(|(program, _)| programs::state(program, &attached.name, attached.problem.clone()))
         });
         states.collect()
+    }
+}
+
+/// Removes the pins of links whose device went away while no agent ran: a device that gets its index later would be taken
+/// for attached.
+fn forget_dead_links(devices: &[Device], pins: Option<&Pins>) {
+    let Some(pins) = pins else {
+        return;
+    };
+    for name in pins.links() {
+        let index = PROGRAMS.iter().find_map(|(program, _)| name.strip_prefix(program)?.strip_prefix('-')?.parse().ok());
+        let is_dead = index.is_some_and(|index: u32| !devices.iter().any(|device| device.index == index));
+        if is_dead && let Err(error) = std::fs::remove_file(pins.link(&name)) {
+            tracing::warn!(link = name, %error, "cannot remove the pin of a link whose device is gone");
+        }
     }
 }
 

@@ -197,7 +197,7 @@ impl Kernel {
                     match namespaces::there(program, path) {
                         Ok(live) => snapshot.live.extend(live),
                         Err(error) => {
-                            tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets")
+                            tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
                         }
                     }
                 }

@@ -31,11 +31,10 @@ pub(super) fn others(own: u32) -> BTreeMap<u64, PathBuf> {
         path.file_name()?.to_str()?.bytes().all(|byte| byte.is_ascii_digit()).then(|| path.join("ns/net"))
     });
     for path in named.chain(processes) {
-        if let Ok(metadata) = fs::metadata(&path) {
-            if metadata.ino() != u64::from(own) {
+        if let Ok(metadata) = fs::metadata(&path)
+            && metadata.ino() != u64::from(own) {
                 found.entry(metadata.ino()).or_insert(path);
             }
-        }
     }
     found
 }

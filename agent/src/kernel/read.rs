@@ -74,13 +74,13 @@ impl Maps {
     }
 
     pub(super) fn read(&self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
-        for entry in self.totals.iter() {
+        for entry in &self.totals {
             let (key, value) = entry.map_err(|error| failed("TOTALS", &error))?;
             snapshot.totals.push((totals_key(&key), totals(&value)));
         }
-        for entry in self.round_trips.iter() {
+        for entry in &self.round_trips {
             let (key, value) = entry.map_err(|error| failed("ROUND_TRIPS", &error))?;
-            snapshot.round_trips.push((trips_key(&key), trips(&value)));
+            snapshot.round_trips.push((trips_key(key), trips(&value)));
         }
         for (index, pair) in (0u32..).zip(&mut snapshot.sockets) {
             let cpus = self.sockets.get(&index, 0).map_err(|error| failed("SOCKETS", &error))?;
@@ -130,8 +130,8 @@ fn totals(bytes: &[u8; TOTALS]) -> Totals {
     Totals { received: next(), sent: next(), retransmitted: next(), first: next() }
 }
 
-fn trips_key(bytes: &[u8; TRIPS_KEY]) -> RoundTripKey {
-    let [p0, p1, role, overflow] = *bytes;
+fn trips_key(bytes: [u8; TRIPS_KEY]) -> RoundTripKey {
+    let [p0, p1, role, overflow] = bytes;
     RoundTripKey { port: u16::from_le_bytes([p0, p1]), role, overflow }
 }
 

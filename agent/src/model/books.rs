@@ -79,7 +79,6 @@ impl<S: Store> Books<S> {
                 books.add_service(number, ledger);
             }
         }
-        books.configure(configured)?;
         let mut kept = books.store.cells();
         kept.sort_by_key(|(id, _)| *id);
         for (id, bytes) in kept {
@@ -94,6 +93,8 @@ impl<S: Store> Books<S> {
                 books.refused += 1;
             }
         }
+        // Only now: what was ever given a name keeps it, also where the limit is lower today.
+        books.configure(configured)?;
         Ok(books)
     }
 
@@ -117,18 +118,15 @@ impl<S: Store> Books<S> {
         }
         for settings in configured {
             let place = self.services.iter().position(|service| service.ledger.service == settings.name);
-            let place = match place {
-                Some(place) => place,
-                None => {
-                    let free = (0..SERVICES)
-                        .filter_map(|number| u16::try_from(number).ok())
-                        .find(|number| self.services.iter().all(|service| service.number != *number));
-                    let number = free.ok_or_else(|| {
-                        super::StoreError(format!("more than {SERVICES} services were observed since the start"))
-                    })?;
-                    self.add_service(number, Ledger { service: settings.name.clone(), ..Ledger::default() });
-                    self.services.len() - 1
-                }
+            let place = if let Some(place) = place { place } else {
+                let free = (0..SERVICES)
+                    .filter_map(|number| u16::try_from(number).ok())
+                    .find(|number| self.services.iter().all(|service| service.number != *number));
+                let number = free.ok_or_else(|| {
+                    super::StoreError(format!("more than {SERVICES} services were observed since the start"))
+                })?;
+                self.add_service(number, Ledger { service: settings.name.clone(), ..Ledger::default() });
+                self.services.len() - 1
             };
             let Some(service) = self.services.get_mut(place) else {
                 continue;
@@ -176,11 +174,10 @@ impl<S: Store> Books<S> {
                 u32::try_from(self.cells.len() - 1).unwrap_or(u32::MAX)
             });
             let bounds = service.settings.as_ref().map_or(&[][..], |settings| &settings.size_bounds);
-            if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id)) {
-                if cell.book(name, &exchange, bounds) && self.store.save_cell(id, &cell.to_bytes()).is_err() {
+            if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id))
+                && cell.book(name, &exchange, bounds) && self.store.save_cell(id, &cell.to_bytes()).is_err() {
                     self.refused += 1;
                 }
-            }
         }
         if service.ledger.book(name, posting)
             && self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes()).is_err()

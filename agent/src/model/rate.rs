@@ -21,16 +21,14 @@ impl Rate {
         self.readings.push_back((now, counters));
     }
 
-    /// Growth per second between the first and the last reading; 0 before there are two.
+    /// Growth per second over the window, or since the first reading if that is longer ago; 0 before there are two.
     #[must_use]
     pub fn per_second(&self) -> [f64; 2] {
         let (Some((from, first)), Some((to, last))) = (self.readings.front(), self.readings.back()) else {
             return [0.0; 2];
         };
-        let seconds = to.saturating_sub(*from).as_secs_f64();
-        if seconds <= 0.0 {
-            return [0.0; 2];
-        }
+        // Just after the start less than the window is known: nothing was seen in the rest of it.
+        let seconds = to.saturating_sub(*from).max(WINDOW).as_secs_f64();
         [0, 1].map(|direction: usize| as_f64(last[direction].saturating_sub(first[direction])) / seconds)
     }
 }
@@ -42,6 +40,7 @@ fn as_f64(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::float_cmp, reason = "these quotients are exact")]
     use super::*;
 
     #[test]
@@ -51,7 +50,7 @@ mod tests {
         rate.note(Duration::from_secs(0), [1_000, 0]);
         assert_eq!(rate.per_second(), [0.0, 0.0]);
         rate.note(Duration::from_secs(5), [2_000, 500]);
-        assert_eq!(rate.per_second(), [200.0, 100.0]);
+        assert_eq!(rate.per_second(), [100.0, 50.0]);
         rate.note(Duration::from_secs(10), [2_000, 500]);
         rate.note(Duration::from_secs(15), [2_000, 500]);
         rate.note(Duration::from_secs(20), [2_000, 500]);
