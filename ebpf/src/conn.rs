@@ -107,7 +107,7 @@ pub struct Conn {
 }
 
 const _: () = assert!(size_of::<Entry>() == 40 + size_of::<Posting>() + REQUEST_HEAD);
-const _: () = assert!(size_of::<Conn>() % 8 == 0);
+const _: () = assert!(size_of::<Conn>().is_multiple_of(8));
 
 /// What the reading and the settlement need from outside: the kernel, or a test.
 pub trait Outside {

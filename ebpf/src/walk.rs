@@ -191,7 +191,8 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
                 true
             }
             Stop::Blank => {
-                let readable = if OUT { O::answer_head(self.conn, position) } else { O::request_head(self.conn, position) };
+                let readable =
+                    if OUT { O::answer_head(self.conn, position) } else { O::request_head(self.conn, position) };
                 if !readable {
                     self.give_up(if OUT { Reason::NotHttp } else { Reason::Lost });
                 }

@@ -244,7 +244,8 @@ fn forget_dead_links(devices: &[Device], pins: Option<&Pins>) {
         return;
     };
     for name in pins.links() {
-        let index = PROGRAMS.iter().find_map(|(program, _)| name.strip_prefix(program)?.strip_prefix('-')?.parse().ok());
+        let index =
+            PROGRAMS.iter().find_map(|(program, _)| name.strip_prefix(program)?.strip_prefix('-')?.parse().ok());
         let is_dead = index.is_some_and(|index: u32| !devices.iter().any(|device| device.index == index));
         if is_dead && let Err(error) = std::fs::remove_file(pins.link(&name)) {
             tracing::warn!(link = name, %error, "cannot remove the pin of a link whose device is gone");

@@ -32,9 +32,10 @@ pub(super) fn others(own: u32) -> BTreeMap<u64, PathBuf> {
     });
     for path in named.chain(processes) {
         if let Ok(metadata) = fs::metadata(&path)
-            && metadata.ino() != u64::from(own) {
-                found.entry(metadata.ino()).or_insert(path);
-            }
+            && metadata.ino() != u64::from(own)
+        {
+            found.entry(metadata.ino()).or_insert(path);
+        }
     }
     found
 }

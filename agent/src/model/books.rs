@@ -118,7 +118,9 @@ impl<S: Store> Books<S> {
         }
         for settings in configured {
             let place = self.services.iter().position(|service| service.ledger.service == settings.name);
-            let place = if let Some(place) = place { place } else {
+            let place = if let Some(place) = place {
+                place
+            } else {
                 let free = (0..SERVICES)
                     .filter_map(|number| u16::try_from(number).ok())
                     .find(|number| self.services.iter().all(|service| service.number != *number));
@@ -175,9 +177,11 @@ impl<S: Store> Books<S> {
             });
             let bounds = service.settings.as_ref().map_or(&[][..], |settings| &settings.size_bounds);
             if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id))
-                && cell.book(name, &exchange, bounds) && self.store.save_cell(id, &cell.to_bytes()).is_err() {
-                    self.refused += 1;
-                }
+                && cell.book(name, &exchange, bounds)
+                && self.store.save_cell(id, &cell.to_bytes()).is_err()
+            {
+                self.refused += 1;
+            }
         }
         if service.ledger.book(name, posting)
             && self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes()).is_err()

@@ -181,7 +181,8 @@ fn line_feed(word: u64) -> Option<u32> {
 pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
     let end = CARRY + len;
     let line = CARRY.wrapping_sub(u32::from(side.carried));
-    let mut lines = Lines { window, side, end, pos: CARRY, line, start: line, length_at: 0, first_line_feed: 0, stop: 0 };
+    let mut lines =
+        Lines { window, side, end, pos: CARRY, line, start: line, length_at: 0, first_line_feed: 0, stop: 0 };
     O::repeat(STEPS, &mut lines);
     let Lines { pos, line, start, length_at, first_line_feed, stop, .. } = lines;
     let length_at = window.blur(length_at);
@@ -324,13 +325,13 @@ struct Digits<'a> {
     window: &'a Window,
     at: u64,
     value: u64,
-    digits: u64,
+    count: u64,
 }
 
 /// The decimal number at `at`, white space in front ignored; what is no digit ends it (RFC 9110 8.6).
 #[inline(always)]
 fn decimal<O: Outside>(window: &Window, at: u32) -> u64 {
-    let mut decimal = Decimal(Digits { window, at: u64::from(at), value: 0, digits: 0 });
+    let mut decimal = Decimal(Digits { window, at: u64::from(at), value: 0, count: 0 });
     O::repeat(28, &mut decimal);
     decimal.0.value
 }
@@ -345,20 +346,20 @@ impl Steps for Decimal<'_> {
         number.at += 1;
         let digit = byte.wrapping_sub(b'0');
         if digit < 10 {
-            number.digits += 1;
+            number.count += 1;
             number.value = number.value.wrapping_mul(10).wrapping_add(u64::from(digit));
             return true;
         }
-        number.digits == 0 && (byte == b' ' || byte == b'\t')
+        number.count == 0 && (byte == b' ' || byte == b'\t')
     }
 }
 
 /// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit.
 #[inline(always)]
 fn chunk_size<O: Outside>(window: &Window, at: u32) -> Option<u64> {
-    let mut hexadecimal = Hexadecimal(Digits { window, at: u64::from(at), value: 0, digits: 0 });
+    let mut hexadecimal = Hexadecimal(Digits { window, at: u64::from(at), value: 0, count: 0 });
     O::repeat(20, &mut hexadecimal);
-    if hexadecimal.0.digits == 0 { None } else { Some(hexadecimal.0.value) }
+    if hexadecimal.0.count == 0 { None } else { Some(hexadecimal.0.value) }
 }
 
 struct Hexadecimal<'a>(Digits<'a>);
@@ -377,7 +378,7 @@ impl Steps for Hexadecimal<'_> {
         } else {
             return false;
         };
-        number.digits += 1;
+        number.count += 1;
         number.value = (number.value << 4) | u64::from(digit);
         true
     }

@@ -30,8 +30,7 @@ pub(super) fn interface_sends(ctx: TcContext) -> i32 {
 fn count<const OUT: bool>(skb: *mut __sk_buff) {
     // SAFETY: fields of the program's context.
     let (index, len, protocol, segments) = unsafe { ((*skb).ifindex, (*skb).len, (*skb).protocol, (*skb).gso_segs) };
-    let interface =
-        if index < DIRECT { INTERFACES.get_ptr_mut(index) } else { FAR_INTERFACES.get_ptr_mut(index) };
+    let interface = if index < DIRECT { INTERFACES.get_ptr_mut(index) } else { FAR_INTERFACES.get_ptr_mut(index) };
     let Some(interface) = interface else {
         return;
     };

@@ -10,8 +10,8 @@ use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::scan::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, books};
-use sockmeter_ebpf::stash::{self, Block, Stash};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
+use sockmeter_ebpf::stash::{self, Block, Stash};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// Sockets that are accepted inherit the listener's value (`include/uapi/linux/bpf.h`, `BPF_F_CLONE`).

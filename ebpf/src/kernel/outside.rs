@@ -4,15 +4,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
-    bpf_ringbuf_query,
+    bpf_ktime_get_ns, bpf_loop, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_probe_read_kernel,
+    bpf_ringbuf_output, bpf_ringbuf_query,
 };
 use sockmeter_ebpf::conn::{Conn, Entry, Outside, Steps};
 use sockmeter_ebpf::http::head::REQUEST_HEAD;
 use sockmeter_ebpf::http::scan::{Scan, Stop, WINDOW, Window, scan};
 use sockmeter_ebpf::http::side::Side;
-use sockmeter_ebpf::message;
 use sockmeter_ebpf::layout::DeepKey;
+use sockmeter_ebpf::message;
 use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
 
 use super::atomic::add;
@@ -32,8 +32,11 @@ fn output(from: *const c_void, len: u64) -> bool {
     // SAFETY: `from` has `len` bytes, which the verifier checks.
     unsafe {
         let waiting = bpf_ringbuf_query(address(&JOURNAL), u64::from(BPF_RB_AVAIL_DATA));
-        // The reader comes by at every scrape anyway: waking it costs more than all the rest, so only when it is late.
-        let flags = if waiting >= journal_wake() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        // The reader comes by at every scrape anyway, and waking it costs more than all the rest: so only once, when it
+        // is late.
+        let wake = journal_wake();
+        let is_late = waiting < wake && waiting + len + 8 >= wake;
+        let flags = if is_late { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         bpf_ringbuf_output(address(&JOURNAL), from.cast_mut(), len, u64::from(flags)) == 0
     }
 }

@@ -121,7 +121,8 @@ impl Keeping {
             return false;
         };
         // SAFETY: locals; the verifier wants to see all bounds.
-        let (len, offset) = unsafe { (core::ptr::read_volatile(&raw const len), core::ptr::read_volatile(&raw const offset)) };
+        let (len, offset) =
+            unsafe { (core::ptr::read_volatile(&raw const len), core::ptr::read_volatile(&raw const offset)) };
         if len == 0 || len > most || offset > BLOCK - most {
             return false;
         }

@@ -118,7 +118,8 @@ impl Tcp {
     pub(super) fn sent(self, state: u8) -> u64 {
         let next = self.u32(field::SND_NXT);
         let in_flight = next.wrapping_sub(self.u32(field::SND_UNA));
-        let finished = matches!(state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING) && next == self.u32(field::WRITE_SEQ);
+        let finished =
+            matches!(state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING) && next == self.u32(field::WRITE_SEQ);
         self.u64(field::BYTES_ACKED).wrapping_add(u64::from(in_flight)).wrapping_sub(u64::from(finished))
     }
 

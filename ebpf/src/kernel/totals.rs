@@ -8,8 +8,8 @@ use sockmeter_ebpf::socket::{
     COMM, COUNTED, Owner, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
 };
 
-use super::maps::{ROUND_TRIPS, SOCKETS, TOTALS};
 use super::atomic::add;
+use super::maps::{ROUND_TRIPS, SOCKETS, TOTALS};
 use super::outside::Kernel;
 
 /// Index of `[opened, closed]`.

@@ -6,8 +6,8 @@ use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_STORAGE;
 use sockmeter_ebpf::socket;
 
-use super::maps::SOCKET;
 use super::atomic::add;
+use super::maps::SOCKET;
 use super::outside::Kernel;
 
 /// Adds a datagram's payload to its socket.
