@@ -5,6 +5,7 @@ mod before;
 mod books;
 pub mod btf;
 mod cgroup;
+mod diagnostics;
 pub mod examine;
 mod interfaces;
 mod journal;
@@ -70,6 +71,7 @@ pub struct Kernel {
     interfaces: interfaces::Interfaces,
     maps: Maps,
     service_ports: HashMap<MapData, u32, u32>,
+    diagnostics: Option<diagnostics::Diagnostics>,
     netns: u32,
     all_namespaces: bool,
 }
@@ -88,14 +90,17 @@ impl Kernel {
         let netns = namespaces::own()?;
         let pins = settings.pin_dir.as_deref().map(Pins::open).transpose()?;
         let only_netns = if settings.scope == Scope::Netns { netns } else { 0 };
-        let fingerprint = object::fingerprint(&bytes) ^ u64::from(only_netns);
-        let kept = keeps(pins.as_ref(), fingerprint)?;
+        let log_level = diagnostics::level(settings.log.level);
+        // Programs that talk are not the same as those that do not, and only fresh ones are heard.
+        let fingerprint = object::fingerprint(&bytes) ^ u64::from(only_netns) ^ (u64::from(log_level) << 32);
+        let kept = keeps(pins.as_ref(), fingerprint, log_level == 0)?;
 
         let wake: u64 = 4 << 20;
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
         loader.override_global("ONLY_NETNS", &only_netns, true);
+        loader.override_global(aya_log::LEVEL, &log_level, true);
         if let Some(pins) = &pins {
             for name in PINNED.into_iter().chain(["LAYOUT"]) {
                 loader.map_pin_path(name, pins.map(name));
@@ -121,6 +126,7 @@ impl Kernel {
         Ok(Self {
             interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces)?,
             service_ports: take(&mut ebpf, "SERVICE_PORTS")?,
+            diagnostics: diagnostics::Diagnostics::open(&mut ebpf, settings.log.level)?,
             ebpf,
             pins,
             _links: links,
@@ -189,6 +195,9 @@ impl Kernel {
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
         let mut snapshot = Snapshot::default();
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.pass_on();
+        }
         for name in ["snapshot_tcp", "snapshot_udp"] {
             let program = iterator(&mut self.ebpf, name)?;
             snapshot.live.extend(namespaces::here(program)?);
@@ -210,16 +219,16 @@ impl Kernel {
     }
 }
 
-/// Whether what is pinned there can go on as it is: the same programs, with the same settings. What is of another layout
+/// Whether what is pinned there can go on as it is: the same programs, with the same settings, if it `may`. What is of another layout
 /// is removed.
-fn keeps(pins: Option<&Pins>, fingerprint: u64) -> Result<bool, Refusal> {
+fn keeps(pins: Option<&Pins>, fingerprint: u64, may: bool) -> Result<bool, Refusal> {
     let Some(pins) = pins else {
         return Ok(false);
     };
     let failed = |error: std::io::Error| Refusal::because("cannot remove the old pins", &error);
     match read::layout(&pins.map("LAYOUT")) {
         Some([version, found]) if version == u64::from(layout::VERSION) => {
-            if found == fingerprint && programs::ATTACHED.iter().all(|name| pins.link(name).exists()) {
+            if may && found == fingerprint && programs::ATTACHED.iter().all(|name| pins.link(name).exists()) {
                 return Ok(true);
             }
             for name in pins.links() {

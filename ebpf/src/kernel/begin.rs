@@ -4,6 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
+use aya_log_ebpf::{debug, warn};
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_STORAGE;
 use sockmeter_ebpf::posting::Reason;
@@ -47,10 +48,12 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
     if accepted {
         if let Some(service) = service_of(socket.port) {
             if let Some(conn) = CONN.of(sk.cast(), true) {
+                debug!(&ctx, "connection to port {} is observed as service {}", socket.port, service);
                 // SAFETY: the program's own context.
                 let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
                 conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
             } else {
+                warn!(&ctx, "no memory to observe a connection to port {}", socket.port);
                 Kernel.lost(LOSS_STORAGE);
             }
         }

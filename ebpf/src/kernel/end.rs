@@ -2,6 +2,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use sockmeter_ebpf::settle;
 
 use super::maps::{CONN, OWNER, SOCKET};
@@ -37,6 +38,7 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
     totals::count(socket, totals::CLOSED);
     totals::round_trip(socket, tcp.round_trip());
     if let Some(conn) = CONN.of(tcp.sk(), false) {
+        debug!(&ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
         settle::close(conn, &mut Kernel, [received, sent]);
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);

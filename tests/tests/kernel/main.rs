@@ -9,6 +9,8 @@
 mod bad_input;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
+/// What the kernel programs say of themselves, when asked.
+mod diagnostics;
 /// nginx' log and the clients' own counts against our exchanges.
 mod equal_books;
 /// Interface counters against the kernel's own.
