@@ -5,6 +5,7 @@ Usage: chunked_server.py PORT. Prints "ready" when it listens.
 """
 
 import http.server
+import socket
 import sys
 
 
@@ -72,6 +73,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler)
+class Server(http.server.ThreadingHTTPServer):
+    # Dual-stack: IPv4 clients come as v4-mapped addresses of an IPv6 socket.
+    address_family = socket.AF_INET6
+    request_queue_size = 128
+
+
+server = Server(("::", int(sys.argv[1])), Handler)
 print("ready", flush=True)
 server.serve_forever()

@@ -23,5 +23,7 @@ mod not_http;
 mod old_numbers;
 /// Killed, stopped, started again: the books go on.
 mod restart;
+/// Network namespaces other than the agent's own.
+mod scope;
 /// Socket counters against what both ends counted.
 mod sockets;
