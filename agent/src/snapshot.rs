@@ -89,7 +89,8 @@ pub struct AgentProcess {
 
 /// Where postings come from.
 pub trait Journal {
-    /// Hands over every posting that waits, oldest first. A posting is removed from the journal only after `book`
+    /// Hands over the postings that wait, oldest first, up to what happened when this was called: under load more come all
+    /// the while, and a scrape must end. A posting is removed from the journal only after `book`
     /// returned: if the agent is killed within, it comes again.
     fn drain(&mut self, book: &mut dyn FnMut(&Posting, &[u8]));
 }

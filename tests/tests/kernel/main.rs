@@ -27,3 +27,5 @@ mod restart;
 mod scope;
 /// Socket counters against what both ends counted.
 mod sockets;
+/// Scrapes in the middle of a load.
+mod under_load;
