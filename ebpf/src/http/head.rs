@@ -84,7 +84,7 @@ pub fn status(line: &[u8; 2 * STATUS_LINE]) -> Option<u16> {
 #[inline(always)]
 #[must_use]
 pub fn answer_body(side: &Side, status: u16, method: u8) -> Body {
-    if status == 101 || (method == METHOD_CONNECT && status >= 200 && status < 300) {
+    if status == 101 || (method == METHOD_CONNECT && (200..300).contains(&status)) {
         Body::Upgraded
     } else if status < 200 {
         Body::Interim
