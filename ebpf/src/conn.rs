@@ -24,6 +24,8 @@ pub struct Entry {
     pub end: u64,
     /// Position behind the answer; valid once `Conn::answered` passed this entry.
     pub answer_end: u64,
+    /// When the request's body ended; 0 while it goes on, or if there is none.
+    pub received: u64,
     /// Number of the request on its connection, from 1; 0 in a free entry.
     pub number: u32,
     /// `METHOD_...` of `http::head`.
@@ -66,20 +68,22 @@ pub struct Conn {
     pub lost: [u64; 2],
     /// Time of the first byte of the request that is being read.
     pub began: u64,
-    /// Position behind the last complete request head.
-    pub last_head_end: u64,
     /// Requests read.
     pub pushed: u32,
     /// Requests answered.
     pub answered: u32,
     /// Exchanges posted.
     pub emitted: u32,
-    /// Request heads that were posted.
+    /// Requests whose heads were counted: TCP has them whole.
+    pub heads: u32,
+    /// ... and posted.
     pub heads_posted: u32,
     /// Postings made.
     pub postings: u32,
     /// Try-lock of the receive hook: 1 while a packet is being read.
     pub busy: u32,
+    /// Spelled-out padding.
+    pub pad: u32,
     /// Number of the service.
     pub service: u16,
     /// Status of the answer that is being read, once its head is complete.
@@ -106,7 +110,7 @@ pub struct Conn {
     pub entries: [Entry; INLINE as usize],
 }
 
-const _: () = assert!(size_of::<Entry>() == 40 + size_of::<Posting>() + REQUEST_HEAD);
+const _: () = assert!(size_of::<Entry>() == 48 + size_of::<Posting>() + REQUEST_HEAD);
 const _: () = assert!(size_of::<Conn>().is_multiple_of(8));
 
 /// What the reading and the settlement need from outside: the kernel, or a test.
@@ -125,6 +129,10 @@ pub trait Outside {
     fn deep(&mut self, cookie: u64, number: u32) -> *mut Entry;
     /// Removes one.
     fn deep_remove(&mut self, cookie: u64, number: u32);
+    /// Takes `Conn::busy`; false if a packet is being read.
+    fn take(busy: &mut u32) -> bool;
+    /// Gives it back.
+    fn give(busy: &mut u32);
     /// Counts a loss of detail, by `crate::layout::LOSS_...`.
     fn lost(&mut self, what: u32);
     /// Copies `len` bytes (1 to `http::head::REQUEST_HEAD`).
@@ -155,13 +163,14 @@ impl Conn {
         open: [0; 2],
         lost: [0; 2],
         began: 0,
-        last_head_end: 0,
         pushed: 0,
         answered: 0,
         emitted: 0,
+        heads: 0,
         heads_posted: 0,
         postings: 0,
         busy: 0,
+        pad: 0,
         service: 0,
         status: 0,
         closed: 0,
@@ -229,6 +238,7 @@ impl Entry {
         head_end: 0,
         end: 0,
         answer_end: 0,
+        received: 0,
         number: 0,
         method: 0,
         pad: [0; 3],

@@ -6,6 +6,10 @@
     clippy::cast_possible_truncation,
     reason = "stream positions are 64 bits and sequence numbers 32: the truncation is the arithmetic of RFC 9293 3.4"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier looks at whole programs: a call here is a choice, not the compiler's"
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -19,4 +23,5 @@ pub mod posting;
 pub mod settle;
 pub mod socket;
 pub mod stash;
+mod waiting;
 pub mod walk;

@@ -12,24 +12,33 @@ pub fn message_ended<O: Outside>(conn: &mut Conn, outside: &mut O, out: bool, po
     if out {
         answer_ended(conn, outside, position);
     } else {
-        let side = &mut conn.inbound;
-        if side.flags & side::CHUNKED != 0 && side.phase != side::BODY {
-            let body = side.body;
-            let number = conn.pushed.wrapping_sub(1);
-            let entry = conn.entry(outside, number);
-            if !entry.is_null() {
-                // SAFETY: the entry of a request that has not ended is not posted, so it is still there; its
-                // request half belongs to this hook.
-                unsafe {
-                    (*entry).posting.body[posting::INBOUND] = body;
-                    core::ptr::write_volatile(&raw mut (*entry).end, position);
-                }
-            }
-        }
+        request_ended(conn, outside, position);
     }
     let side = if out { &mut conn.outbound } else { &mut conn.inbound };
     if side.phase != side::OPAQUE {
         side.begin(position);
+    }
+}
+
+/// A request's body ended.
+#[inline(always)]
+fn request_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
+    let number = conn.pushed.wrapping_sub(1);
+    let chunked = conn.inbound.phase != side::BODY;
+    let body = conn.inbound.body;
+    let received = outside.now();
+    let entry = conn.entry(outside, number);
+    if entry.is_null() {
+        return;
+    }
+    // SAFETY: an entry whose request has not ended is not posted, and what is not posted is still there; its request half
+    // belongs to this hook. One that this hook is late for (another CPU was reading) is at worst written in vain.
+    unsafe {
+        (*entry).received = received;
+        if chunked {
+            (*entry).posting.body[posting::INBOUND] = body;
+            core::ptr::write_volatile(&raw mut (*entry).end, position);
+        }
     }
 }
 
@@ -72,28 +81,13 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
         Body::Chunked => (NEVER, 0),
         _ => (position, 0),
     };
-    let side = &mut conn.inbound;
-    let cut = side.line_len == 0;
-    let kept = if cut { side.head_len } else { side.line_len };
     // SAFETY: the entry was just taken for this request and is not published yet.
     let entry = unsafe { &mut *entry };
-    entry.start = side.start;
-    entry.head_end = position;
-    entry.end = end;
-    entry.answer_end = 0;
-    entry.method = head::method_class(&conn.request_head);
-    entry.posting.kind = posting::KIND_EXCHANGE;
-    entry.posting.flags = if cut { posting::CUT_HEAD } else { 0 };
+    entry.request(conn, position, end, length);
     if end != position {
         entry.posting.flags |= posting::REQUEST_BODY;
     }
-    entry.posting.status = 0;
-    entry.posting.lost = [0; 2];
-    entry.posting.ended = 0;
-    entry.posting.body = [length, 0];
-    entry.posting.began = conn.began;
-    entry.posting.head_len = kept;
-    copy_words(&mut entry.head, &conn.request_head);
+    let side = &mut conn.inbound;
     side.want = end;
     match body {
         Body::Length(_) => side.phase = side::BODY,
@@ -103,7 +97,6 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
         }
         _ => {}
     }
-    conn.last_head_end = position;
     // Published last: the other direction looks at an entry only after this.
     // SAFETY: a plain field; volatile keeps the order of the two stores.
     unsafe { core::ptr::write_volatile(&raw mut conn.pushed, number.wrapping_add(1)) };
@@ -111,6 +104,29 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
         conn.inbound.begin(position);
     }
     true
+}
+
+/// The connection ends at `position` in an unfinished request head that was answered all the same (400, 408, 414, 431):
+/// an exchange, if its first line is known. What of it never came is not waited for.
+#[inline(always)]
+pub fn partial_request<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
+    let number = conn.pushed;
+    let side = &conn.inbound;
+    let answered = conn.early.status != 0 || conn.status != 0;
+    // A line that is longer than what is kept cannot be answered with more detail when it is complete.
+    let known = side.phase == side::FIELDS || (side.phase == side::START && side.head_len == REQUEST_HEAD as u16);
+    if !answered || !known || conn.answered != number || side.start >= position {
+        return;
+    }
+    let entry = conn.room(outside, number);
+    if entry.is_null() {
+        return;
+    }
+    // SAFETY: as in `request_head`.
+    let entry = unsafe { &mut *entry };
+    entry.request(conn, position, position, 0);
+    entry.posting.flags |= posting::PARTIAL_REQUEST;
+    conn.pushed = number.wrapping_add(1);
 }
 
 /// An answer's head is complete at `position`; false if it cannot be read on.
@@ -164,6 +180,28 @@ pub fn answer_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) 
 }
 
 impl Entry {
+    /// Fills in the request half, from the head that was captured. The body has `length` bytes.
+    #[inline(always)]
+    fn request(&mut self, conn: &Conn, head_end: u64, end: u64, length: u64) {
+        let side = &conn.inbound;
+        let cut = side.line_len == 0;
+        self.start = side.start;
+        self.head_end = head_end;
+        self.end = end;
+        self.answer_end = 0;
+        self.received = 0;
+        self.method = head::method_class(&conn.request_head);
+        self.posting.kind = posting::KIND_EXCHANGE;
+        self.posting.flags = if cut { posting::CUT_HEAD } else { 0 };
+        self.posting.status = 0;
+        self.posting.lost = [0; 2];
+        self.posting.ended = 0;
+        self.posting.body = [length, 0];
+        self.posting.began = conn.began;
+        self.posting.head_len = if cut { side.head_len } else { side.line_len };
+        copy_words(&mut self.head, &conn.request_head);
+    }
+
     /// Fills in the answer half.
     #[inline(always)]
     pub fn answer(&mut self, end: u64, status: u16, body: u64, ended: u64) {

@@ -7,10 +7,9 @@
 use crate::conn::{Conn, Entry, Outside, Steps};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
+use crate::message;
 use crate::posting::{self, INBOUND, OUTBOUND, Posting, Reason};
-
-/// Exchanges settled at most in one go: as many as a connection can have waiting.
-const MOST: u32 = 64 * 1024;
+use crate::waiting::{MOST, adopt_early, count, drop_waiting, may_drop};
 
 /// How far the kernel's own counters are, FIN and SYN not counted.
 pub type Streams = [u64; 2];
@@ -60,16 +59,31 @@ pub fn close<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
     if conn.closed != 0 {
         return;
     }
+    if conn.busy == 0 {
+        message::partial_request(conn, outside, streams[INBOUND]);
+    }
     run(conn, outside, streams, true);
     conn.closed = 1;
+    // What lies aside and what is left may have different reasons, and a posting has room for one.
+    post_aside(conn, outside, streams);
     let mut last = Posting::EMPTY;
     last.flags = posting::CLOSED;
-    book_aside(conn, &mut last, streams);
     remainder(&mut conn.inbound, &mut last, streams, INBOUND);
     remainder(&mut conn.outbound, &mut last, streams, OUTBOUND);
     balance(conn, &mut last, streams);
     if says_something(conn, &last) && !post(conn, outside, &mut last) {
         outside.spill(&last);
+    }
+}
+
+/// Posts what lies aside, if anything does.
+#[inline(always)]
+fn post_aside<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
+    let mut posting = Posting::EMPTY;
+    book_aside(conn, &mut posting, streams);
+    if posting.unattributed[INBOUND] | posting.unattributed[OUTBOUND] != 0 {
+        balance(conn, &mut posting, streams);
+        post(conn, outside, &mut posting);
     }
 }
 
@@ -80,51 +94,18 @@ fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: 
         let at = conn.outbound.seen;
         conn.outbound.aside_until = at;
         conn.outbound.begin(at);
+        // Now, because the next region that goes aside takes the place of this one.
+        post_aside(conn, outside, streams);
     }
     adopt_early(conn, outside);
+    count(conn, outside, streams[INBOUND]);
     let mut settling = Settling { conn, outside, streams, closing };
     O::repeat(MOST, &mut settling);
-    if conn.cut != 0 && conn.busy == 0 {
-        drop_waiting(conn);
-    }
-}
-
-/// An answer that was complete before its request was published finds its entry.
-#[inline(always)]
-fn adopt_early<O: Outside>(conn: &mut Conn, outside: &mut O) {
-    let number = conn.answered;
-    if conn.early.status == 0 || number == conn.pushed {
-        return;
-    }
-    let early = conn.early;
-    conn.early.status = 0;
-    let entry = conn.entry(outside, number);
-    if !entry.is_null() {
-        // SAFETY: a published entry's answer half belongs to the holder of the socket's lock.
-        unsafe { (*entry).answer(early.end, early.status, early.body, early.ended) };
-    }
-    conn.answered = number.wrapping_add(1);
-}
-
-/// Answers cannot be told apart any more: what waits for one is dropped, its bytes go aside.
-#[inline(always)]
-fn drop_waiting(conn: &mut Conn) {
-    let reason = conn.cut - 1;
-    conn.cut = 0;
-    conn.emitted = conn.pushed;
-    conn.answered = conn.pushed;
-    conn.early.status = 0;
-    let settled = conn.inbound.settled;
-    if conn.inbound.phase != side::OPAQUE {
-        conn.inbound.set_aside(settled, reason);
-    } else if conn.inbound.aside_from > settled {
-        conn.inbound.aside_from = settled;
-    }
-    let settled = conn.outbound.settled;
-    if conn.outbound.phase != side::OPAQUE {
-        conn.outbound.set_aside(settled, reason);
-    } else if conn.outbound.aside_from > settled {
-        conn.outbound.aside_from = settled;
+    if closing {
+        drop_waiting(conn, outside);
+    } else if conn.cut != 0 && may_drop(conn, outside) && O::take(&mut conn.busy) {
+        drop_waiting(conn, outside);
+        O::give(&mut conn.busy);
     }
 }
 
@@ -133,7 +114,7 @@ impl<O: Outside> Steps for Settling<'_, O> {
     fn step(&mut self) -> bool {
         let conn = &mut *self.conn;
         let number = conn.emitted;
-        if number == conn.pushed {
+        if number == conn.pushed || (conn.cut != 0 && number == conn.answered) {
             return false;
         }
         let entry = conn.entry(self.outside, number);
@@ -146,7 +127,8 @@ impl<O: Outside> Steps for Settling<'_, O> {
         // SAFETY: published and not yet emitted, so it is there; the receive hook writes only `end` and the body size,
         // `end` last.
         let entry = unsafe { &mut *entry };
-        let answered = conn.answered != number;
+        // At the end of the connection `emitted` runs past the requests that were never answered.
+        let answered = conn.answered.wrapping_sub(number).cast_signed() > 0;
         // SAFETY: a plain field that another CPU may be writing.
         let end = unsafe { core::ptr::read_volatile(&raw const entry.end) };
         let complete =
@@ -156,6 +138,10 @@ impl<O: Outside> Steps for Settling<'_, O> {
                 return false;
             }
             truncate(conn, entry, self.streams, answered);
+            entry.posting.ended = self.outside.now();
+        } else if entry.received > entry.posting.ended {
+            // Answered early: its last byte was one of the request's.
+            entry.posting.ended = entry.received;
         }
         conn.emitted = number.wrapping_add(1);
         let request_end = entry.end;
@@ -182,7 +168,11 @@ fn truncate(conn: &Conn, entry: &mut Entry, streams: Streams, answered: bool) {
         entry.posting.body[INBOUND] = partial_body(&conn.inbound, received);
         entry.end = received;
     } else if entry.end > received {
-        entry.posting.body[INBOUND] = received.saturating_sub(entry.head_end);
+        // Chunks that TCP did not take after all: their payload is at most what it did take.
+        let most = received.saturating_sub(entry.head_end);
+        if entry.posting.body[INBOUND] > most {
+            entry.posting.body[INBOUND] = most;
+        }
         entry.end = received;
     }
     let sent = streams[OUTBOUND];
@@ -198,9 +188,6 @@ fn truncate(conn: &Conn, entry: &mut Entry, streams: Streams, answered: bool) {
         entry.answer_end = sent;
     } else {
         entry.answer_end = 0;
-    }
-    if entry.posting.ended == 0 || !answered {
-        entry.posting.ended = 0;
     }
 }
 
@@ -278,11 +265,7 @@ fn balance(conn: &mut Conn, posting: &mut Posting, streams: Streams) {
     posting.stream[OUTBOUND] = streams[OUTBOUND].saturating_sub(conn.booked[OUTBOUND]);
     posting.open[INBOUND] = open(&conn.inbound, streams[INBOUND]).wrapping_sub(conn.open[INBOUND]).cast_signed();
     posting.open[OUTBOUND] = open(&conn.outbound, streams[OUTBOUND]).wrapping_sub(conn.open[OUTBOUND]).cast_signed();
-    let mut heads = conn.pushed;
-    if conn.last_head_end > streams[INBOUND] && heads != conn.heads_posted {
-        heads = heads.wrapping_sub(1);
-    }
-    posting.requests = heads.wrapping_sub(conn.heads_posted);
+    posting.requests = conn.heads.wrapping_sub(conn.heads_posted);
 }
 
 /// In the stream, seen by the hook, and not booked yet.

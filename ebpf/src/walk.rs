@@ -6,13 +6,15 @@
 
 use crate::conn::{Conn, Outside, Steps};
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
-use crate::http::scan::{CARRY, Stop, WINDOW, Window};
+use crate::http::scan::{CARRY, Scan, Stop, WINDOW, Window};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
 use crate::posting::Reason;
 
-/// Steps for one segment: enough for 64 KiB of two-byte chunks.
-const STEPS: u32 = 16 * 1024;
+/// Steps for one segment: enough for 256 KiB of one-byte chunks.
+const STEPS: u32 = 64 * 1024;
+/// A first line of this length is none: servers take 8 KiB to 64 KiB (RFC 9112 3 wants at least 8,000 bytes).
+const LONGEST_LINE: u64 = 128 * 1024;
 
 /// The payload of a segment, and what earlier ones left behind.
 pub trait Segment {
@@ -38,8 +40,8 @@ pub struct Walk<'a, S, O, const OUT: bool> {
     pub from: u64,
     /// Position behind its last byte.
     pub until: u64,
-    /// Position behind which the stream ends; `NEVER` if it goes on.
-    pub fin: u64,
+    /// Nothing is left to be looked at; false to begin with.
+    pub done: bool,
 }
 
 impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
@@ -47,8 +49,14 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     #[inline(always)]
     pub fn run(&mut self) {
         O::repeat(STEPS, self);
-        if OUT && self.fin != NEVER && self.conn.outbound.phase == side::UNTIL_CLOSE {
-            O::message_ended(self.conn, OUT, self.fin);
+        if !self.done {
+            self.outside.lost(layout::LOSS_PACKET);
+            self.give_up(Reason::Lost);
+        }
+        // The FIN may have come in front of what it ends.
+        let fin = self.conn.outbound.fin;
+        if OUT && fin != NEVER && self.conn.outbound.phase == side::UNTIL_CLOSE {
+            O::message_ended(self.conn, OUT, fin);
         }
     }
 
@@ -69,31 +77,43 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         if OUT { &mut self.conn.outbound } else { &mut self.conn.inbound }
     }
 
-    /// Keeps the beginning of a head; false if its first byte cannot begin one.
+    /// Whether the next byte can go on with a head, or begin one.
     #[inline(always)]
-    fn capture(&mut self, len: u32) -> bool {
-        let have = if OUT { self.conn.outbound.head_len } else { self.conn.inbound.head_len };
+    fn may_be_head(&mut self) -> bool {
         let first = self.window.byte(CARRY);
-        if have == 0 && self.side().phase == side::START {
-            if OUT {
-                if first != b'H' {
-                    return false;
-                }
-            } else {
-                if !first.is_ascii_alphabetic() && first != b'\r' && first != b'\n' {
-                    return false;
-                }
+        let side = self.side();
+        if side.phase != side::START || side.head_len != 0 {
+            return true;
+        }
+        if OUT { first == b'H' } else { first.is_ascii_alphabetic() || first == b'\r' || first == b'\n' }
+    }
+
+    /// Keeps the beginning of a head, of which the window has `len` more bytes, and notes where its first line ends.
+    #[inline(always)]
+    fn capture(&mut self, len: u32, scan: Scan) {
+        let mut have = if OUT { self.conn.outbound.head_len } else { self.conn.inbound.head_len };
+        let mut from = CARRY;
+        if scan.skipped != 0 {
+            // RFC 9112 2.2: empty lines in front belong to the request, but not to its first line.
+            have = 0;
+            from = scan.skipped;
+        }
+        let fresh = CARRY.wrapping_add(len).wrapping_sub(from);
+        let line = u32::from(have).wrapping_add(scan.first_line_feed.wrapping_sub(from));
+        if OUT {
+            keep::<O, STATUS_LINE>(self.conn.status_line.as_mut_ptr(), self.window, have, from, fresh);
+            self.conn.outbound.head_len = capped::<STATUS_LINE>(have, fresh);
+        } else {
+            if have == 0 && fresh != 0 {
                 self.conn.began = self.outside.now();
             }
+            keep::<O, REQUEST_HEAD>(self.conn.request_head.as_mut_ptr(), self.window, have, from, fresh);
+            self.conn.inbound.head_len = capped::<REQUEST_HEAD>(have, fresh);
         }
-        if OUT {
-            keep::<O, STATUS_LINE>(self.conn.status_line.as_mut_ptr(), self.window, have, len);
-            self.conn.outbound.head_len = capped::<STATUS_LINE>(have, len);
-        } else {
-            keep::<O, REQUEST_HEAD>(self.conn.request_head.as_mut_ptr(), self.window, have, len);
-            self.conn.inbound.head_len = capped::<REQUEST_HEAD>(have, len);
+        let side = self.side();
+        if scan.first_line_feed != 0 && line < u32::from(side.head_len) {
+            side.line_len = line as u16;
         }
-        true
     }
 
     /// Reads no further in this direction: the bytes from the unfinished message on go to `reason`.
@@ -117,6 +137,18 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
 impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
     #[inline(always)]
     fn step(&mut self) -> bool {
+        let more = self.advance();
+        if !more {
+            self.done = true;
+        }
+        more
+    }
+}
+
+impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
+    /// One step; false when there is nothing left to be looked at.
+    #[inline(always)]
+    fn advance(&mut self) -> bool {
         let (from, until) = (self.from, self.until);
         let side = self.side();
         let phase = side.phase;
@@ -125,7 +157,8 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
             return false;
         }
         if phase == side::BODY {
-            if until < want {
+            // Where a body ends is known: of its bytes it only matters that they passed, in whatever order.
+            if side.seen < want {
                 return self.next_segment();
             }
             O::message_ended(self.conn, OUT, want);
@@ -154,7 +187,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
         let side = if OUT { &self.conn.outbound } else { &self.conn.inbound };
         self.window.restore(side);
         let in_head = phase == side::START || phase == side::FIELDS;
-        if in_head && !self.capture(len) {
+        if in_head && !self.may_be_head() {
             let reason = if !OUT && self.window.byte(CARRY) == 0x16 { Reason::Tls } else { Reason::NotHttp };
             self.give_up(reason);
             return false;
@@ -163,13 +196,16 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
         let scan = O::scan(side, self.window, len);
         let position = want.wrapping_add(u64::from(scan.used.wrapping_sub(CARRY)));
         side.want = position;
-        if scan.first_line_feed != 0 {
-            let line = want.wrapping_add(u64::from(scan.first_line_feed.wrapping_sub(CARRY))).wrapping_sub(side.start);
-            if line < u64::from(side.head_len) {
-                side.line_len = line as u16;
-            }
+        let endless = side.phase == side::START && position.wrapping_sub(side.start) > LONGEST_LINE;
+        if in_head {
+            self.capture(len, scan);
         }
+        let side = self.side();
         match scan.stop {
+            Stop::Exhausted if endless => {
+                self.give_up(Reason::NotHttp);
+                false
+            }
             Stop::Exhausted => true,
             Stop::NotHttp => {
                 self.give_up(Reason::NotHttp);
@@ -209,13 +245,13 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
     if sum > N as u32 { N as u16 } else { sum as u16 }
 }
 
-/// Appends the window's `len` fresh bytes to a capture of `have` bytes (at most `N`) that has room for twice as many.
+/// Appends the window's `len` bytes at `from` to a capture of `have` bytes (at most `N`) that has room for twice as many.
 #[inline(always)]
-fn keep<O: Outside, const N: usize>(capture: *mut u8, window: &mut Window, have: u16, len: u32) {
+fn keep<O: Outside, const N: usize>(capture: *mut u8, window: &mut Window, have: u16, from: u32, len: u32) {
     let at = window.blur(u32::from(have));
-    if at >= N as u32 {
+    if at >= N as u32 || len == 0 {
         return;
     }
     let len = if len > N as u32 { N as u32 } else { len };
-    O::copy(capture.wrapping_add(at as usize), window.fresh(), len);
+    O::copy(capture.wrapping_add(at as usize), window.from(from), len);
 }

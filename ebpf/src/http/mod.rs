@@ -4,3 +4,4 @@
 pub mod head;
 pub mod scan;
 pub mod side;
+mod value;

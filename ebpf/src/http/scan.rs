@@ -2,6 +2,7 @@
 //! because this runs inside the observed program's own send and receive. What a line means is in `head`.
 
 use super::side::{self, Side};
+use super::value::{chunk_size, coding, decimal};
 use crate::conn::{Outside, Steps};
 
 /// Bytes of an unfinished line that are kept in front of the next window.
@@ -16,15 +17,19 @@ const STEPS: u32 = 1024;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const NEWLINES: u64 = 0x0a0a_0a0a_0a0a_0a0a;
-const LOWER: u64 = 0x2020_2020_2020_2020;
+/// Makes ASCII letters lower case.
+pub(super) const LOWER: u64 = 0x2020_2020_2020_2020;
 
 const CONTENT_: u64 = u64::from_le_bytes(*b"content-");
+/// `x HTTP/1.1` is longer: what comes in front of the version in a request line.
+const SHORTEST: u32 = 10;
+
 const LENGTH: u64 = u64::from_le_bytes(*b"length:\0");
 const TRANSFER: u64 = u64::from_le_bytes(*b"transfer");
 const ENCODIN: u64 = u64::from_le_bytes(*b"-encodin");
-const CHUNKED: u64 = u64::from_le_bytes(*b"\0chunked");
+const G_COLON: u64 = u64::from_le_bytes(*b"g:\0\0\0\0\0\0");
+const TWO_LOW: u64 = 0xffff;
 const SEVEN_LOW: u64 = 0x00ff_ffff_ffff_ffff;
-const SEVEN_HIGH: u64 = 0xffff_ffff_ffff_ff00;
 const HTTP_1: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
 
 /// Scratch: `CARRY` bytes of an unfinished line, then up to `WINDOW` fresh bytes.
@@ -38,7 +43,7 @@ pub struct Window {
     used: u32,
     chunk: u64,
     first_line_feed: u32,
-    pad: u32,
+    skipped: u32,
 }
 
 /// Why `scan` stopped.
@@ -65,13 +70,15 @@ pub struct Scan {
     pub chunk: u64,
     /// Index of the line feed that ended a head's first line in this scan, else 0.
     pub first_line_feed: u32,
+    /// Index behind the last empty line in front of a head's first line, 0 if there was none.
+    pub skipped: u32,
 }
 
 impl Window {
     /// An empty window (for user space; in the kernel it lies in a map).
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: [0; SIZE], zero: 0, used: 0, chunk: 0, first_line_feed: 0, pad: 0 }
+        Self { bytes: [0; SIZE], zero: 0, used: 0, chunk: 0, first_line_feed: 0, skipped: 0 }
     }
 
     /// Notes how a scan ended.
@@ -80,13 +87,14 @@ impl Window {
         self.used = scan.used;
         self.chunk = scan.chunk;
         self.first_line_feed = scan.first_line_feed;
+        self.skipped = scan.skipped;
     }
 
     /// How the last scan ended.
     #[inline(always)]
     #[must_use]
     pub fn result(&self, stop: Stop) -> Scan {
-        Scan { stop, used: self.used, chunk: self.chunk, first_line_feed: self.first_line_feed }
+        Scan { stop, used: self.used, chunk: self.chunk, first_line_feed: self.first_line_feed, skipped: self.skipped }
     }
 
     /// Makes the verifier forget what it knows of an index: else every step of a loop looks different to it, and it
@@ -102,6 +110,12 @@ impl Window {
     pub fn fresh(&mut self) -> *mut u8 {
         // SAFETY: `CARRY` is far below the array's length.
         unsafe { self.bytes.as_mut_ptr().add(CARRY as usize) }
+    }
+
+    /// Where the byte at `at` (modulo 1,024) lies.
+    #[inline(always)]
+    pub fn from(&mut self, at: u32) -> *mut u8 {
+        self.bytes.as_mut_ptr().wrapping_add((at & 1023) as usize)
     }
 
     /// The byte at `at` (modulo 1,024).
@@ -181,14 +195,29 @@ fn line_feed(word: u64) -> Option<u32> {
 pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
     let end = CARRY + len;
     let line = CARRY.wrapping_sub(u32::from(side.carried));
-    let mut lines =
-        Lines { window, side, end, pos: CARRY, line, start: line, length_at: 0, first_line_feed: 0, stop: 0 };
+    let mut lines = Lines {
+        window,
+        side,
+        end,
+        pos: CARRY,
+        line,
+        start: line,
+        length_at: 0,
+        coding_end: 0,
+        first_line_feed: 0,
+        skipped: 0,
+        stop: 0,
+    };
     O::repeat(STEPS, &mut lines);
-    let Lines { pos, line, start, length_at, first_line_feed, stop, .. } = lines;
+    let Lines { pos, line, start, length_at, coding_end, first_line_feed, skipped, stop, .. } = lines;
     let length_at = window.blur(length_at);
     if length_at != 0 && side.phase != side::TRAILER {
         side.length = decimal::<O>(window, length_at);
         side.flags |= side::LENGTH;
+    }
+    let coding_end = window.blur(coding_end);
+    if coding_end != 0 && side.phase != side::TRAILER {
+        coding::<O>(side, window, coding_end);
     }
     let stop = match stop {
         BLANK => Stop::Blank,
@@ -197,20 +226,33 @@ pub fn scan<O: Outside>(side: &mut Side, window: &Window, len: u32) -> Scan {
         _ => {
             let pos = window.blur(pos);
             let reached = if pos < end { pos } else { end };
-            window.keep(side, reached, reached.wrapping_sub(window.blur(line)));
-            return Scan { stop: Stop::Exhausted, used: reached, chunk: 0, first_line_feed };
+            let line = window.blur(line);
+            let len = reached.wrapping_sub(line);
+            let mut stop = Stop::Exhausted;
+            if side.phase == side::CHUNK_SIZE && len > CARRY && side.flags & side::LONG_LINE == 0 {
+                // A chunk extension of this length: the size goes out of sight now.
+                match chunk_size::<O>(window, line) {
+                    Some(size) => side.length = size,
+                    None => stop = Stop::NotHttp,
+                }
+            }
+            window.keep(side, reached, len);
+            return Scan { stop, used: reached, chunk: 0, first_line_feed, skipped };
         }
     };
     side.carried = 0;
     let mut stop = stop;
     let mut chunk = 0;
-    if stop == Stop::ChunkSize {
+    if stop == Stop::ChunkSize && side.flags & side::LONG_LINE != 0 {
+        side.flags &= !side::LONG_LINE;
+        chunk = side.length;
+    } else if stop == Stop::ChunkSize {
         match chunk_size::<O>(window, start) {
             Some(size) => chunk = size,
             None => stop = Stop::NotHttp,
         }
     }
-    Scan { stop, used: window.blur(line), chunk, first_line_feed }
+    Scan { stop, used: window.blur(line), chunk, first_line_feed, skipped }
 }
 
 const BLANK: u32 = 1;
@@ -231,7 +273,10 @@ struct Lines<'a> {
     start: u32,
     /// Where the value of a `Content-Length` begins; 0: none seen.
     length_at: u32,
+    /// Where the last `Transfer-Encoding` line ends; 0: none seen.
+    coding_end: u32,
     first_line_feed: u32,
+    skipped: u32,
     /// 0: not yet.
     stop: u32,
 }
@@ -245,12 +290,11 @@ impl Lines<'_> {
             if (self.window.word(start + 8) | LOWER) & SEVEN_LOW == LENGTH | (LOWER & SEVEN_LOW) {
                 self.length_at = start + 15;
             }
-        } else if name == TRANSFER && (self.window.word(start + 8) | LOWER) == (ENCODIN | LOWER) {
-            let tail = self.window.word(self.line_end(feed).wrapping_sub(8));
-            // RFC 9112 6.1: the final coding decides.
-            if (tail | LOWER) & SEVEN_HIGH == CHUNKED | (LOWER & SEVEN_HIGH) && self.side.phase != side::TRAILER {
-                self.side.flags |= side::CHUNKED;
-            }
+        } else if name == TRANSFER
+            && (self.window.word(start + 8) | LOWER) == (ENCODIN | LOWER)
+            && (self.window.word(start + 16) | LOWER) & TWO_LOW == G_COLON
+        {
+            self.coding_end = self.line_end(feed);
         }
     }
 
@@ -301,10 +345,13 @@ impl Steps for Lines<'_> {
         if phase == side::START {
             if blank {
                 // RFC 9112 2.2: an empty line in front of a request line is to be ignored.
+                self.skipped = feed + 1;
                 return true;
             }
-            let version = self.window.word(self.line_end(feed).wrapping_sub(8));
-            if self.side.flags & side::ANSWERS == 0 && version & SEVEN_LOW != HTTP_1 {
+            let line_end = self.line_end(feed);
+            let version = self.window.word(line_end.wrapping_sub(8));
+            let short = !long && line_end.wrapping_sub(start) < SHORTEST;
+            if self.side.flags & side::ANSWERS == 0 && (short || version & SEVEN_LOW != HTTP_1) {
                 self.stop = NOT_HTTP;
                 return false;
             }
@@ -313,73 +360,10 @@ impl Steps for Lines<'_> {
         } else if blank {
             self.stop = BLANK;
             return false;
-        } else if !long {
+        } else if !long && feed.wrapping_sub(start) <= CARRY {
+            // Longer lines are left alone, because how they are cut decides whether all of them is here.
             self.field(start, feed, name);
         }
-        true
-    }
-}
-
-/// A number that is being read, a byte a step.
-struct Digits<'a> {
-    window: &'a Window,
-    at: u64,
-    value: u64,
-    count: u64,
-}
-
-/// The decimal number at `at`, white space in front ignored; what is no digit ends it (RFC 9110 8.6).
-#[inline(always)]
-fn decimal<O: Outside>(window: &Window, at: u32) -> u64 {
-    let mut decimal = Decimal(Digits { window, at: u64::from(at), value: 0, count: 0 });
-    O::repeat(28, &mut decimal);
-    decimal.0.value
-}
-
-struct Decimal<'a>(Digits<'a>);
-
-impl Steps for Decimal<'_> {
-    #[inline(always)]
-    fn step(&mut self) -> bool {
-        let number = &mut self.0;
-        let byte = number.window.byte(number.window.blur(number.at as u32));
-        number.at += 1;
-        let digit = byte.wrapping_sub(b'0');
-        if digit < 10 {
-            number.count += 1;
-            number.value = number.value.wrapping_mul(10).wrapping_add(u64::from(digit));
-            return true;
-        }
-        number.count == 0 && (byte == b' ' || byte == b'\t')
-    }
-}
-
-/// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit.
-#[inline(always)]
-fn chunk_size<O: Outside>(window: &Window, at: u32) -> Option<u64> {
-    let mut hexadecimal = Hexadecimal(Digits { window, at: u64::from(at), value: 0, count: 0 });
-    O::repeat(20, &mut hexadecimal);
-    if hexadecimal.0.count == 0 { None } else { Some(hexadecimal.0.value) }
-}
-
-struct Hexadecimal<'a>(Digits<'a>);
-
-impl Steps for Hexadecimal<'_> {
-    #[inline(always)]
-    fn step(&mut self) -> bool {
-        let number = &mut self.0;
-        let byte = number.window.byte(number.window.blur(number.at as u32));
-        number.at += 1;
-        let low = byte | 0x20;
-        let digit = if byte.wrapping_sub(b'0') < 10 {
-            byte - b'0'
-        } else if low.wrapping_sub(b'a') < 6 {
-            low - b'a' + 10
-        } else {
-            return false;
-        };
-        number.count += 1;
-        number.value = (number.value << 4) | u64::from(digit);
         true
     }
 }

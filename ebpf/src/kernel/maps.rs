@@ -70,7 +70,7 @@ pub(super) static CONN: Storage<Conn, NO_PREALLOC> = Storage::new();
 #[btf_map]
 pub(super) static JOURNAL: RingBuf<[u8; 0], { 16 * 1024 * 1024 }> = RingBuf::new();
 
-/// Pipelined requests beyond those kept in the connection: allocated when used, 440 bytes each, 7 MiB at most. Full: the
+/// Pipelined requests beyond those kept in the connection: allocated when used, 450 bytes each, 7 MiB at most. Full: the
 /// connection's detail is given up, its bytes go to `lost`.
 #[btf_map]
 pub(super) static DEEP: HashMap<DeepKey, Entry, 16384, NO_PREALLOC> = HashMap::new();

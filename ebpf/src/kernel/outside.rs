@@ -15,7 +15,7 @@ use sockmeter_ebpf::layout::DeepKey;
 use sockmeter_ebpf::message;
 use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
 
-use super::atomic::add;
+use super::atomic::{self, add};
 use super::globals::journal_wake;
 use super::maps::{BLANK, DEEP, JOURNAL, LOST, SPILLS};
 
@@ -170,6 +170,16 @@ impl Outside for Kernel {
         if let Some(counter) = LOST.get_ptr_mut(what) {
             add(counter, 1);
         }
+    }
+
+    #[inline(always)]
+    fn take(busy: &mut u32) -> bool {
+        atomic::take(busy)
+    }
+
+    #[inline(always)]
+    fn give(busy: &mut u32) {
+        atomic::give(busy);
     }
 
     #[inline(always)]

@@ -190,11 +190,21 @@ fn free(desk: &mut Desk) {
     give(&raw mut desk.taken);
 }
 
+/// Global, so that its stack is not part of that on which packets are read: see `outside`.
+#[unsafe(no_mangle)]
+extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    if let Some(conn) = unsafe { conn.as_mut() } {
+        settle::exchanges(conn, &mut Kernel, [received, sent]);
+    }
+    0
+}
+
 /// The service sends. The socket's lock is held.
 #[inline(always)]
 fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
     if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
-        settle::exchanges(conn, &mut Kernel, [tcp.received(), tcp.sent(tcp.state())]);
+        settle_exchanges(conn, tcp.received(), tcp.sent(tcp.state()));
     }
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
@@ -233,7 +243,7 @@ fn read<const OUT: bool>(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header:
         outside: &mut Kernel,
         from,
         until,
-        fin: if header.flags & FIN != 0 { until } else { side::NEVER },
+        done: false,
     }
     .run();
     free(desk);

@@ -1,0 +1,189 @@
+//! One observed connection and its hooks, in the order in which `kernel/packet.rs`, `end.rs` and `snapshot.rs` call the
+//! library. What TCP makes of the segments is `delivery`.
+
+use sockmeter_ebpf::conn::Conn;
+use sockmeter_ebpf::http::scan::Window;
+use sockmeter_ebpf::http::side;
+use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
+use sockmeter_ebpf::settle;
+use sockmeter_ebpf::walk::Walk;
+
+use super::outside::{Bounds, Host};
+use super::segment::{Payload, Stash};
+
+/// A piece of one direction's stream as it passes a hook.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packet<'a> {
+    /// Position of its first byte.
+    pub(crate) from: u64,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) fin: bool,
+}
+
+/// See above.
+pub(crate) struct Connection {
+    pub(crate) conn: Box<Conn>,
+    window: Box<Window>,
+    stashes: [Stash; 2],
+    /// Sequence numbers of position 0.
+    bases: [u32; 2],
+    /// What TCP holds: `tcp.received()` and `tcp.sent()`.
+    pub(crate) streams: [u64; 2],
+}
+
+impl Connection {
+    /// A new connection whose sequence numbers begin at `bases`.
+    pub(crate) fn accept(bounds: Bounds, bases: [u32; 2]) -> Self {
+        Self::at(bounds, bases, [0, 0])
+    }
+
+    /// One that is older than its observation.
+    pub(crate) fn mid_stream(bounds: Bounds, bases: [u32; 2], at: [u64; 2]) -> Self {
+        let mut this = Self::at(bounds, bases, at);
+        this.conn.inbound.set_aside(at[INBOUND], Reason::MidStream as u8);
+        this.conn.outbound.set_aside(at[OUTBOUND], Reason::MidStream as u8);
+        this
+    }
+
+    fn at(bounds: Bounds, bases: [u32; 2], at: [u64; 2]) -> Self {
+        Host::begin(bounds);
+        let mut conn = Box::new(Conn::ZERO);
+        conn.begin(7, 3, at, [sequence(bases, at, INBOUND), sequence(bases, at, OUTBOUND)]);
+        let stash = || Stash::of(bounds.stash);
+        Self { conn, window: Box::new(Window::new()), stashes: [stash(), stash()], bases, streams: at }
+    }
+
+    /// `packet_received`. `quiet`: all that was sent is acknowledged.
+    pub(crate) fn receive(&mut self, packet: Packet<'_>, quiet: bool) {
+        if packet.bytes.is_empty() && !packet.fin {
+            return;
+        }
+        let Some(from) = self.enter_received(packet, quiet) else {
+            return;
+        };
+        self.read::<false>(from, packet.bytes);
+    }
+
+    /// Two packets on two CPUs: the second one finds the connection busy with the first, and is left to it.
+    pub(crate) fn receive_both(&mut self, first: Packet<'_>, second: Packet<'_>, quiet: bool) {
+        let Some(from) = self.enter_received(first, quiet) else {
+            self.receive(second, quiet);
+            return;
+        };
+        let left = self.enter_received(second, quiet);
+        if left.is_some_and(|from| !self.stashes[INBOUND].put(from, second.bytes)) {
+            self.conn.cut = 1 + Reason::Lost as u8;
+        }
+        self.read::<false>(from, first.bytes);
+        if left.is_some() {
+            self.read::<false>(from, first.bytes);
+        }
+    }
+
+    fn enter_received(&mut self, packet: Packet<'_>, quiet: bool) -> Option<u64> {
+        let conn = &mut *self.conn;
+        let from = conn.inbound.position(sequence(self.bases, [packet.from; 2], INBOUND));
+        let until = from.wrapping_add(length(packet.bytes));
+        conn.inbound.seen = conn.inbound.seen.max(until);
+        if packet.fin {
+            conn.inbound.fin = until;
+        }
+        if packet.bytes.is_empty() {
+            return None;
+        }
+        if conn.inbound.phase == side::OPAQUE {
+            if !resumes(conn, quiet && from == self.streams[INBOUND], from) {
+                conn.turned = 0;
+                return None;
+            }
+        } else if until < conn.inbound.want || (until == conn.inbound.want && conn.inbound.phase != side::BODY) {
+            return None;
+        }
+        Some(from)
+    }
+
+    /// `packet_sent`.
+    pub(crate) fn send(&mut self, packet: Packet<'_>) {
+        let conn = &mut *self.conn;
+        if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
+            settle::exchanges(conn, &mut Host, self.streams);
+        }
+        if packet.bytes.is_empty() && !packet.fin {
+            return;
+        }
+        let side = &mut conn.outbound;
+        let from = side.position(sequence(self.bases, [packet.from; 2], OUTBOUND));
+        let until = from.wrapping_add(length(packet.bytes));
+        side.seen = side.seen.max(until);
+        if packet.fin {
+            side.fin = until;
+        }
+        if side.phase == side::OPAQUE {
+            conn.turned = 1;
+            return;
+        }
+        if !packet.fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
+            return;
+        }
+        self.read::<true>(from, packet.bytes);
+    }
+
+    fn read<const OUT: bool>(&mut self, from: u64, bytes: &[u8]) {
+        Walk::<_, _, OUT> {
+            conn: &mut self.conn,
+            window: &mut self.window,
+            segment: Payload { stash: &mut self.stashes[usize::from(OUT)], packet: bytes, kept: None },
+            outside: &mut Host,
+            from,
+            until: from.wrapping_add(length(bytes)),
+            done: false,
+        }
+        .run();
+    }
+
+    /// The send hook's settlement.
+    pub(crate) fn exchanges(&mut self) {
+        settle::exchanges(&mut self.conn, &mut Host, self.streams);
+    }
+
+    /// The snapshot pass.
+    pub(crate) fn positions(&mut self) {
+        settle::positions(&mut self.conn, &mut Host, self.streams);
+    }
+
+    /// The socket's end.
+    pub(crate) fn close(&mut self) {
+        settle::close(&mut self.conn, &mut Host, self.streams);
+    }
+}
+
+/// As `resumes` of `kernel/packet.rs`; `in_order`: nothing is on its way, and the segment is the next one.
+fn resumes(conn: &mut Conn, in_order: bool, from: u64) -> bool {
+    let reason = conn.inbound.reason;
+    let resumable = reason == Reason::MidStream as u8 || reason == Reason::Lost as u8;
+    if !resumable
+        || conn.turned == 0
+        || conn.cut != 0
+        || conn.resume != 0
+        || conn.outbound.phase != side::OPAQUE
+        || conn.emitted != conn.pushed
+        || conn.answered != conn.pushed
+        || !in_order
+    {
+        return false;
+    }
+    conn.turned = 0;
+    conn.inbound.aside_until = from;
+    conn.inbound.begin(from);
+    conn.resume = 1;
+    true
+}
+
+fn sequence(bases: [u32; 2], at: [u64; 2], direction: usize) -> u32 {
+    let low = u32::try_from(at[direction] & u64::from(u32::MAX)).unwrap();
+    bases[direction].wrapping_add(low)
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap()
+}
