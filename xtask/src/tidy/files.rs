@@ -6,7 +6,7 @@ const MAX_LINES: usize = 400;
 const EMPTY_NAMES: [&str; 8] =
     ["types.rs", "util.rs", "utils.rs", "common.rs", "helper.rs", "helpers.rs", "misc.rs", "manager.rs"];
 /// The top-level folders. There is no room for a `common/`, `crates/` or `utils/`.
-const TOP: [&str; 7] = ["agent", "dashboards", "deploy", "ebpf", "fuzz", "tests", "xtask"];
+const TOP: [&str; 8] = ["agent", "dashboards", "deploy", "docs", "ebpf", "fuzz", "tests", "xtask"];
 /// Folders that exist on one person's machine only.
 const PERSONAL: [&str; 4] = ["home", "root", "work", "Users"];
 
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(
             problems("crates/x.toml", ""),
             [
-                "crates/x.toml: the top-level folder is crates, wanted one of agent, dashboards, deploy, ebpf, fuzz, tests, xtask"
+                "crates/x.toml: the top-level folder is crates, wanted one of agent, dashboards, deploy, docs, ebpf, fuzz, tests, xtask"
             ]
         );
     }
