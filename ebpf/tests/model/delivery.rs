@@ -58,6 +58,8 @@ struct Flow {
     taken: Vec<bool>,
     /// All below was taken.
     whole: usize,
+    /// Nothing from here on was taken.
+    highest: usize,
     /// Ranges that are on their way, or that TCP refused: they will come (again).
     late: Vec<(usize, usize)>,
 }
@@ -65,13 +67,10 @@ struct Flow {
 impl Flow {
     fn take(&mut self, from: usize, until: usize) {
         self.taken[from..until].fill(true);
+        self.highest = self.highest.max(until);
         while self.taken.get(self.whole) == Some(&true) {
             self.whole += 1;
         }
-    }
-
-    fn highest(&self) -> usize {
-        self.taken.iter().rposition(|taken| *taken).map_or(0, |last| last + 1)
     }
 }
 
@@ -104,7 +103,10 @@ pub(crate) fn deliver_bytes(script: &Script) -> Ledger {
 impl<'a> Replay<'a> {
     fn of(script: &'a Script, dice: Dice, bounds: Bounds) -> Self {
         let connection = Connection::accept(bounds, script.bases);
-        let flow = |stream: &Vec<u8>| Flow { next: 0, taken: vec![false; stream.len()], whole: 0, late: Vec::new() };
+        let flow = |stream: &Vec<u8>| {
+            let taken = vec![false; stream.len()];
+            Flow { next: 0, taken, whole: 0, highest: 0, late: Vec::new() }
+        };
         Self { script, connection, flows: script.streams.each_ref().map(flow), dice, ledger: Ledger::default() }
     }
 
@@ -221,7 +223,7 @@ impl<'a> Replay<'a> {
     fn accept(&mut self, direction: usize, from: usize, until: usize) {
         let flow = &mut self.flows[direction];
         flow.take(from, until);
-        let reached = if direction == INBOUND { flow.whole } else { flow.highest() };
+        let reached = if direction == INBOUND { flow.whole } else { flow.highest };
         self.connection.streams[direction] = position(reached);
     }
 

@@ -64,7 +64,7 @@ impl Ledger {
         }
         self.requests += u64::from(posting.requests);
         if posting.kind == posting::KIND_EXCHANGE {
-            assert!(posting.began > 0 && posting.ended > posting.began, "times of {posting:?} after {self:?}");
+            assert!(posting.began > 0 && posting.ended >= posting.began, "times of {posting:?} after {self:?}");
             let line = record.head.strip_suffix(b"\r").unwrap_or(&record.head);
             let (wire, body) = (posting.wire, posting.body);
             self.exchanges.push(Exchange { line: line.to_vec(), status: posting.status, wire, body });
