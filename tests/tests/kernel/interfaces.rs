@@ -8,7 +8,7 @@ use serde_json::Value;
 use sockmeter_tests::agent::Agent;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
-use sockmeter_tests::process::{Process, run};
+use sockmeter_tests::process::{Process, output, run};
 use sockmeter_tests::tally::whole;
 use sockmeter_tests::wait;
 
@@ -104,6 +104,8 @@ struct Tunnel {
 
 fn tunnel(namespace: &Namespace, name: &str) -> Result<Tunnel> {
     let socket = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+    // One that was killed leaves its socket behind.
+    let _ = std::fs::remove_file(&socket);
     let mut command = namespace.command("wireguard-go");
     command
         .args(["-f", name])
@@ -111,7 +113,9 @@ fn tunnel(namespace: &Namespace, name: &str) -> Result<Tunnel> {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let process = Process::start(&mut command)?;
-    wait::until("wireguard-go", || Ok(socket.exists().then_some(())))?;
+    wait::until("wireguard-go", || {
+        Ok(output(Command::new("wg").args(["show", name]))?.status.success().then_some(()))
+    })?;
     Ok(Tunnel { _process: process })
 }
 
