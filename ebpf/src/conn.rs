@@ -6,8 +6,8 @@
 
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
 use crate::http::scan::{Scan, Window};
-use crate::http::side::{NEVER, Side};
-use crate::posting::Posting;
+use crate::http::side::{NEVER, OPAQUE, Side, TENTATIVE};
+use crate::posting::{Posting, Reason};
 
 /// Requests without an answer that are kept in the connection itself; more of them (pipelining) go to a map.
 pub const INLINE: u32 = 2;
@@ -82,8 +82,10 @@ pub struct Conn {
     pub postings: u32,
     /// Try-lock of the receive hook: 1 while a packet is being read.
     pub busy: u32,
-    /// Spelled-out padding.
-    pub pad: u32,
+    /// Where the payload of the packet that is being read begins in it ...
+    pub payload: u32,
+    /// ... and its stream positions, from and until. They belong to the holder of `busy`.
+    pub reading: [u64; 2],
     /// Number of the service.
     pub service: u16,
     /// Status of the answer that is being read, once its head is complete.
@@ -170,7 +172,8 @@ impl Conn {
         heads_posted: 0,
         postings: 0,
         busy: 0,
-        pad: 0,
+        payload: 0,
+        reading: [0; 2],
         service: 0,
         status: 0,
         closed: 0,
@@ -195,6 +198,70 @@ impl Conn {
         self.inbound.open_at(at[0], seq[0]);
         self.outbound.open_at(at[1], seq[1]);
         self.outbound.flags = crate::http::side::ANSWERS;
+    }
+
+    /// Makes this the state of a connection that is older than its observation, at positions `at`: nothing of it is read
+    /// until a request begins. `quiet`: nothing is on its way in either direction, so that may be the next segment.
+    #[inline(always)]
+    pub fn begin_mid_stream(&mut self, cookie: u64, service: u16, at: [u64; 2], seq: [u32; 2], quiet: bool) {
+        self.begin(cookie, service, at, seq);
+        self.inbound.set_aside(at[0], Reason::MidStream as u8);
+        self.outbound.set_aside(at[1], Reason::MidStream as u8);
+        self.turned = u8::from(quiet);
+    }
+
+    /// Whether a request begins at `from` after all, in a connection that is not read: the service has spoken last, and
+    /// nothing is on its way but this segment (`in_order`). From there it is read again.
+    #[inline(always)]
+    pub fn resumes(&mut self, in_order: bool, from: u64) -> bool {
+        let reason = self.inbound.reason;
+        let resumable =
+            reason == Reason::MidStream as u8 || reason == Reason::Lost as u8 || reason == Reason::SynData as u8;
+        if !resumable
+            || self.turned == 0
+            || self.cut != 0
+            || self.resume != 0
+            || self.outbound.phase != OPAQUE
+            || self.emitted != self.pushed
+            || self.answered != self.pushed
+            || !in_order
+        {
+            return false;
+        }
+        self.turned = 0;
+        self.inbound.aside_until = from;
+        self.inbound.begin(from);
+        self.inbound.flags |= TENTATIVE;
+        self.resume = 1;
+        true
+    }
+
+    /// The service is about to speak. If what came in has not become a request by now, it is none: it belongs to what was
+    /// there before.
+    #[inline(always)]
+    pub fn spoken_to<O: Outside>(&mut self) {
+        if self.doubts() && O::take(&mut self.busy) {
+            if self.doubts() {
+                self.doubt();
+            }
+            O::give(&mut self.busy);
+        }
+    }
+
+    /// Whether a head is being read of which it is not clear that it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn doubts(&self) -> bool {
+        self.resume != 0 && self.inbound.flags & TENTATIVE != 0
+    }
+
+    /// It is none.
+    #[inline(always)]
+    pub fn doubt(&mut self) {
+        let (start, reason) = (self.inbound.start, self.inbound.reason);
+        self.inbound.flags &= !TENTATIVE;
+        self.inbound.set_aside(start, reason);
+        self.resume = 0;
     }
 
     /// The entry of request `number` (from 0); null if there is none.

@@ -61,8 +61,24 @@ pub mod field {
     pub const TASK_COMM: usize = 17;
     /// `struct sock_common`: skc_cookie.
     pub const SKC_COOKIE: usize = 18;
+    /// `struct tcp_sock`: copied_seq.
+    pub const COPIED_SEQ: usize = 19;
+    /// `struct sock`: sk_cgrp_data.cgroup.
+    pub const SK_CGROUP: usize = 20;
+    /// `struct cgroup`: kn.
+    pub const CGROUP_NODE: usize = 21;
+    /// `struct kernfs_node`: id.
+    pub const NODE_ID: usize = 22;
+    /// `struct cgroup`: self.parent.
+    pub const CGROUP_PARENT: usize = 23;
+    /// `struct cgroup_subsys_state`: cgroup.
+    pub const STATE_CGROUP: usize = 24;
+    /// `struct task_struct`: nsproxy.
+    pub const TASK_NAMESPACES: usize = 25;
+    /// `struct nsproxy`: net_ns.
+    pub const NAMESPACES_NET: usize = 26;
     /// How many.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 27;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -85,6 +101,14 @@ pub mod field {
         ("task_struct", "group_leader"),
         ("task_struct", "comm"),
         ("sock_common", "skc_cookie"),
+        ("tcp_sock", "copied_seq"),
+        ("sock", "sk_cgrp_data.cgroup"),
+        ("cgroup", "kn"),
+        ("kernfs_node", "id"),
+        ("cgroup", "self.parent"),
+        ("cgroup_subsys_state", "cgroup"),
+        ("task_struct", "nsproxy"),
+        ("nsproxy", "net_ns"),
     ];
 }
 

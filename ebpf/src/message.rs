@@ -83,12 +83,13 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
     };
     // SAFETY: the entry was just taken for this request and is not published yet.
     let entry = unsafe { &mut *entry };
-    entry.request(conn, position, end, length);
+    entry.request::<O>(conn, position, end, length);
     if end != position {
         entry.posting.flags |= posting::REQUEST_BODY;
     }
     let side = &mut conn.inbound;
     side.want = end;
+    side.flags &= !side::TENTATIVE;
     match body {
         Body::Length(_) => side.phase = side::BODY,
         Body::Chunked => {
@@ -124,7 +125,7 @@ pub fn partial_request<O: Outside>(conn: &mut Conn, outside: &mut O, position: u
     }
     // SAFETY: as in `request_head`.
     let entry = unsafe { &mut *entry };
-    entry.request(conn, position, position, 0);
+    entry.request::<O>(conn, position, position, 0);
     entry.posting.flags |= posting::PARTIAL_REQUEST;
     conn.pushed = number.wrapping_add(1);
 }
@@ -182,7 +183,7 @@ pub fn answer_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) 
 impl Entry {
     /// Fills in the request half, from the head that was captured. The body has `length` bytes.
     #[inline(always)]
-    fn request(&mut self, conn: &Conn, head_end: u64, end: u64, length: u64) {
+    fn request<O: Outside>(&mut self, conn: &Conn, head_end: u64, end: u64, length: u64) {
         let side = &conn.inbound;
         let cut = side.line_len == 0;
         self.start = side.start;
@@ -199,7 +200,7 @@ impl Entry {
         self.posting.body = [length, 0];
         self.posting.began = conn.began;
         self.posting.head_len = if cut { side.head_len } else { side.line_len };
-        copy_words(&mut self.head, &conn.request_head);
+        O::copy(self.head.as_mut_ptr(), conn.request_head.as_ptr(), REQUEST_HEAD as u32);
     }
 
     /// Fills in the answer half.
@@ -209,14 +210,5 @@ impl Entry {
         self.posting.status = status;
         self.posting.body[posting::OUTBOUND] = body;
         self.posting.ended = ended;
-    }
-}
-
-#[inline(always)]
-fn copy_words(into: &mut [u8; REQUEST_HEAD], from: &[u8; 2 * REQUEST_HEAD]) {
-    let mut i = 0;
-    while i < REQUEST_HEAD {
-        into[i] = from[i];
-        i += 1;
     }
 }

@@ -89,7 +89,10 @@ fn post_aside<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
 
 #[inline(always)]
 fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: bool) {
-    if conn.resume != 0 {
+    if closing && conn.doubts() {
+        conn.doubt();
+    }
+    if conn.resume != 0 && !conn.doubts() {
         conn.resume = 0;
         let at = conn.outbound.seen;
         conn.outbound.aside_until = at;

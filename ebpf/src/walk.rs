@@ -35,7 +35,7 @@ pub struct Walk<'a, S, O, const OUT: bool> {
     /// The payload.
     pub segment: S,
     /// Clock and maps.
-    pub outside: &'a mut O,
+    pub outside: O,
     /// Position of its first byte.
     pub from: u64,
     /// Position behind its last byte.
@@ -125,6 +125,11 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
                 reason = self.conn.inbound.reason;
             }
             self.conn.cut = 1 + reason;
+            // The service has spoken, though nobody knows what it said.
+            self.conn.turned = 1;
+        } else if self.conn.doubts() {
+            self.conn.doubt();
+            return;
         } else if self.conn.inbound.phase == side::CHUNK_SIZE || self.conn.inbound.phase == side::TRAILER {
             self.conn.cut = 1 + reason;
         }

@@ -1,12 +1,14 @@
 //! Where the unified cgroup hierarchy is mounted: on a hybrid host not where one would guess.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::Refusal;
 
-/// Opens the root of the cgroup v2 hierarchy, or `below` it.
-pub(super) fn open(below: Option<&std::path::Path>) -> Result<File, Refusal> {
+/// Opens the root of the cgroup v2 hierarchy, or `below` it. With the file the cgroup's id if it is not the root, else 0:
+/// the inode number of its directory (`kernfs_node.id` on 64-bit machines, `fs/kernfs/inode.c`).
+pub(super) fn open(below: Option<&std::path::Path>) -> Result<(File, u64), Refusal> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Refusal::because("cannot read /proc/self/mountinfo", &error))?;
     let root = root(&mountinfo).ok_or_else(|| {
@@ -18,7 +20,11 @@ pub(super) fn open(below: Option<&std::path::Path>) -> Result<File, Refusal> {
         Some(path) => root.join(path.strip_prefix("/").unwrap_or(path)),
         None => root,
     };
-    File::open(&path).map_err(|error| Refusal::because(format!("cannot open the cgroup {}", path.display()), &error))
+    let refused =
+        |error: &std::io::Error| Refusal::because(format!("cannot open the cgroup {}", path.display()), error);
+    let file = File::open(&path).map_err(|error| refused(&error))?;
+    let id = if below.is_some() { file.metadata().map_err(|error| refused(&error))?.ino() } else { 0 };
+    Ok((file, id))
 }
 
 /// The mount point of the first cgroup2 file system (proc(5), `/proc/PID/mountinfo`: field 5, and the type behind ` - `).

@@ -86,13 +86,14 @@ impl Kernel {
         let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
         let btf = Btf::from_sys_fs().map_err(|error| Refusal::because("cannot read the kernel's types", &error))?;
         let below = if let Scope::Cgroup(path) = &settings.scope { Some(path.as_path()) } else { None };
-        let cgroup = cgroup::open(below)?;
+        let (cgroup, only_cgroup) = cgroup::open(below)?;
         let netns = namespaces::own()?;
         let pins = settings.pin_dir.as_deref().map(Pins::open).transpose()?;
         let only_netns = if settings.scope == Scope::Netns { netns } else { 0 };
         let log_level = diagnostics::level(settings.log.level);
         // Programs that talk are not the same as those that do not, and only fresh ones are heard.
-        let fingerprint = object::fingerprint(&bytes) ^ u64::from(only_netns) ^ (u64::from(log_level) << 32);
+        let scope = u64::from(only_netns) ^ only_cgroup.rotate_left(16);
+        let fingerprint = object::fingerprint(&bytes) ^ scope ^ (u64::from(log_level) << 32);
         let kept = keeps(pins.as_ref(), fingerprint, log_level == 0)?;
 
         let wake: u64 = 4 << 20;
@@ -100,6 +101,7 @@ impl Kernel {
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
         loader.override_global("ONLY_NETNS", &only_netns, true);
+        loader.override_global("ONLY_CGROUP", &only_cgroup, true);
         loader.override_global(aya_log::LEVEL, &log_level, true);
         if let Some(pins) = &pins {
             for name in PINNED.into_iter().chain(["LAYOUT"]) {

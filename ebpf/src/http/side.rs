@@ -26,6 +26,9 @@ pub const LONG_LINE: u8 = 4;
 /// `Side::flags`: this side carries answers, not requests.
 pub const ANSWERS: u8 = 8;
 
+/// `Side::flags`: this head is the first after a gap in the reading. If it is none, that goes on, for the same reason.
+pub const TENTATIVE: u8 = 16;
+
 /// No position: behind everything.
 pub const NEVER: u64 = u64::MAX;
 

@@ -7,10 +7,10 @@ use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_STORAGE;
-use sockmeter_ebpf::posting::Reason;
 use sockmeter_ebpf::socket::{self, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::only_netns;
+use super::handshake;
 use super::maps::{CONN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
@@ -20,6 +20,8 @@ use super::totals;
 const CONNECTED: u32 = 4;
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`.
 const ACCEPTED: u32 = 5;
+/// A client's SYN is in `bytes_acked`; see `Tcp::sent`.
+const SYN: u64 = 1;
 
 #[sock_ops]
 pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
@@ -43,15 +45,28 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
         return 1;
     };
     let accepted = op == ACCEPTED;
-    baseline(socket, tcp, if accepted { ROLE_SERVER } else { ROLE_CLIENT }, ESTABLISHED);
+    let (received, mut sent) = (tcp.received(), tcp.sent(ESTABLISHED));
+    if !accepted && sent > SYN {
+        // The SYN took payload along (TCP Fast Open), which is the first of this socket.
+        sent = SYN;
+    }
+    baseline(socket, tcp, if accepted { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
     totals::opened(socket);
     if accepted {
         if let Some(service) = service_of(socket.port) {
-            if let Some(conn) = CONN.of(sk.cast(), true) {
+            let came = handshake::take(tcp);
+            let first = came.map_or(core::ptr::null_mut(), core::ptr::from_mut);
+            if let Some(conn) = CONN.of_or(sk.cast(), first, true) {
                 debug!(&ctx, "connection to port {} is observed as service {}", socket.port, service);
                 // SAFETY: the program's own context.
                 let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-                conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
+                if first.is_null() {
+                    conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
+                } else {
+                    conn.cookie = cookie;
+                    conn.booked = [socket.received, socket.sent];
+                    conn.outbound.open_at(socket.sent, tcp.next()[1]);
+                }
             } else {
                 warn!(&ctx, "no memory to observe a connection to port {}", socket.port);
                 Kernel.lost(LOSS_STORAGE);
@@ -70,9 +85,9 @@ pub(super) fn service_of(port: u16) -> Option<u16> {
 
 /// From here on the socket's bytes are booked.
 #[inline(always)]
-pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, state: u8) {
-    socket.received = tcp.received();
-    socket.sent = tcp.sent(state);
+pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
+    socket.received = at[0];
+    socket.sent = at[1];
     socket.retransmitted = tcp.retransmitted();
     socket.role = role;
     socket.port = if role == ROLE_SERVER { tcp.local_port() } else { tcp.remote_port() };
@@ -88,7 +103,5 @@ pub(super) fn observe_mid_stream(tcp: Tcp, cookie: u64, service: u16, at: [u64; 
         Kernel.lost(LOSS_STORAGE);
         return;
     };
-    conn.begin(cookie, service, at, tcp.next());
-    conn.inbound.set_aside(at[0], Reason::MidStream as u8);
-    conn.outbound.set_aside(at[1], Reason::MidStream as u8);
+    conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet() && tcp.is_read());
 }

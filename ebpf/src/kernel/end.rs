@@ -27,6 +27,10 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
     let Some(socket) = SOCKET.of(tcp.sk(), false) else {
         return 0;
     };
+    // A socket that an earlier run followed with another scope.
+    if !tcp.in_scope() {
+        return 0;
+    }
     if socket.closed != 0 {
         return 0;
     }

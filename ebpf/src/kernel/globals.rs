@@ -10,6 +10,10 @@ static OFFSETS: [u32; field::COUNT] = [0; field::COUNT];
 #[unsafe(no_mangle)]
 static ONLY_NETNS: u32 = 0;
 
+/// Id of the cgroup that bounds the scope (`kernfs_node.id`, the inode number of its directory); 0: none does.
+#[unsafe(no_mangle)]
+static ONLY_CGROUP: u64 = 0;
+
 /// Bytes in the journal from which on the reader is woken up.
 #[unsafe(no_mangle)]
 static JOURNAL_WAKE: u64 = 0;
@@ -28,6 +32,13 @@ pub(super) fn offset(field: usize) -> usize {
 pub(super) fn only_netns() -> u32 {
     // SAFETY: as above.
     unsafe { read_volatile(&raw const ONLY_NETNS) }
+}
+
+/// See `ONLY_CGROUP`.
+#[inline(always)]
+pub(super) fn only_cgroup() -> u64 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const ONLY_CGROUP) }
 }
 
 /// See `JOURNAL_WAKE`.

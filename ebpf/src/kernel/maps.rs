@@ -13,6 +13,8 @@ use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, book
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
+use super::handshake::Handshake;
+
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 /// Sockets that are accepted inherit the listener's value (`include/uapi/linux/bpf.h`, `BPF_F_CLONE`).
 const CLONED: usize = NO_PREALLOC | (1 << 9);
@@ -45,10 +47,16 @@ impl<T, const FLAGS: usize> Storage<T, FLAGS> {
     /// The value of socket `sk` (any of the kernel's socket pointers); `create`: made, all zero, if there is none.
     #[inline(always)]
     pub(super) fn of(&self, sk: *mut c_void, create: bool) -> Option<&'static mut T> {
+        self.of_or(sk, core::ptr::null_mut(), create)
+    }
+
+    /// The same; made as a copy of `first`, if that is not null.
+    #[inline(always)]
+    pub(super) fn of_or(&self, sk: *mut c_void, first: *mut T, create: bool) -> Option<&'static mut T> {
         // SAFETY: the verifier checks that `sk` is a socket; values live as long as the program runs (RCU).
         unsafe {
             let map = core::ptr::from_ref(self).cast_mut().cast();
-            bpf_sk_storage_get(map, sk, core::ptr::null_mut(), u64::from(create)).cast::<T>().as_mut()
+            bpf_sk_storage_get(map, sk, first.cast(), u64::from(create)).cast::<T>().as_mut()
         }
     }
 }
@@ -129,6 +137,10 @@ pub(super) struct Desk {
 
 /// Desks per CPU.
 pub(super) const DESKS: u32 = 4;
+
+/// What came with the handshake of the connection that this CPU is about to make: 2 KiB.
+#[btf_map]
+pub(super) static HANDSHAKES: PerCpuArray<Handshake, 1> = PerCpuArray::new();
 
 /// About 1 KiB each. All in use: the packet is not read, counted as a loss.
 #[btf_map]

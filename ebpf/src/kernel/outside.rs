@@ -135,6 +135,10 @@ impl Outside for Kernel {
 
     #[inline(always)]
     fn deep_create(&mut self, cookie: u64, number: u32) -> *mut Entry {
+        // What came with a handshake has no name yet.
+        if cookie == 0 {
+            return core::ptr::null_mut();
+        }
         let key = DeepKey { cookie, number: u64::from(number) };
         let zero = 0u32;
         // SAFETY: map addresses of ours, key and value of the maps' types.

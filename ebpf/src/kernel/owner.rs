@@ -8,7 +8,7 @@ use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::socket::{self, BOUND, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
-use super::globals::{field, offset};
+use super::globals::{field, offset, only_netns};
 use super::maps::{OWNER, SOCKET};
 use super::totals;
 
@@ -20,12 +20,40 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     let sk = ctx.sock;
     // SAFETY: a field of the program's context.
     let family = unsafe { (*sk).family };
-    if family == FAMILIES[0] || family == FAMILIES[1] {
+    if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
         if let Some(owner) = OWNER.of(sk.cast(), true) {
             note(owner);
         }
+        // SAFETY: a field of the program's context.
+        if only_netns() != 0 && unsafe { (*sk).protocol } == u32::from(socket::UDP) {
+            if let Some(socket) = SOCKET.of(sk.cast(), true) {
+                socket.protocol = socket::UDP;
+            }
+        }
     }
     1
+}
+
+/// Whether the current process, and with it the socket that it makes, is in the namespace that bounds the scope.
+#[inline(always)]
+fn is_in_namespace() -> bool {
+    if only_netns() == 0 {
+        return true;
+    }
+    let mut namespaces: *const u8 = core::ptr::null();
+    let mut net: *const u8 = core::ptr::null();
+    let mut inode = 0u32;
+    // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
+    unsafe {
+        let task = bpf_get_current_task() as *const u8;
+        let at = task.wrapping_add(offset(field::TASK_NAMESPACES));
+        bpf_probe_read_kernel((&raw mut namespaces).cast(), 8, at.cast::<c_void>());
+        let at = namespaces.wrapping_add(offset(field::NAMESPACES_NET));
+        bpf_probe_read_kernel((&raw mut net).cast(), 8, at.cast::<c_void>());
+        let at = net.wrapping_add(offset(field::NET_INUM));
+        bpf_probe_read_kernel((&raw mut inode).cast(), 4, at.cast::<c_void>());
+    }
+    inode == only_netns()
 }
 
 /// Fills in the current process.
@@ -62,7 +90,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
     // SAFETY: fields of the program's context.
     let (protocol, port) = unsafe { ((*sk).protocol, (*sk).src_port) };
     if protocol == u32::from(socket::UDP) {
-        if let Some(socket) = SOCKET.of(sk.cast(), true) {
+        if let Some(socket) = SOCKET.of(sk.cast(), only_netns() == 0) {
             socket.protocol = socket::UDP;
             socket.flags |= BOUND;
             socket.port = port as u16;

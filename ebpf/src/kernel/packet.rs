@@ -1,104 +1,130 @@
 //! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets. All others leave after one
-//! look-up. Never drops a packet.
-
-use core::ffi::c_void;
+//! look-up. Never drops a packet. What is read of a packet is in `reading`.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use sockmeter_ebpf::conn::{Conn, Outside as _};
-use sockmeter_ebpf::http::scan::WINDOW;
 use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::stash::Block;
-use sockmeter_ebpf::walk::{Segment, Walk};
 
 use super::atomic::{give, raise, take};
-use super::maps::{CONN, DESKS, Desk, WINDOWS};
+use super::handshake;
+use super::maps::CONN;
 use super::outside::Kernel;
+use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
-use super::tcp::Tcp;
+use super::tcp::{LISTEN, Tcp};
 use super::udp;
 
 /// Let the packet pass.
 const PASS: i32 = 1;
 const FIN: u8 = 1;
-const SYN: u8 = 2;
+pub(super) const SYN: u8 = 2;
 
 #[cgroup_skb]
 pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
-    packet::<false>(ctx.skb.skb);
+    let skb = ctx.skb.skb;
+    match Kind::of::<false>(skb) {
+        Kind::Observed(conn, tcp) => {
+            if admit_received(skb, conn) != 0 {
+                let arrivals = arrivals(tcp);
+                read_inbound(skb, conn);
+                give(&raw mut conn.busy);
+                if arrivals != self::arrivals(tcp) && take(&raw mut conn.busy) {
+                    // Something was left to us at the last moment: it is in the stash, as if behind an empty packet. What
+                    // comes later still finds the lock free.
+                    conn.reading = [0; 2];
+                    read_inbound(skb, conn);
+                    give(&raw mut conn.busy);
+                }
+            }
+        }
+        Kind::Listener => {
+            if let Some(conn) = handshake::begin(skb) {
+                read_inbound(skb, conn);
+            }
+        }
+        Kind::Other => {}
+    }
     PASS
 }
 
 #[cgroup_skb]
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
-    packet::<true>(ctx.skb.skb);
+    let skb = ctx.skb.skb;
+    if let Kind::Observed(conn, tcp) = Kind::of::<true>(skb) {
+        sent(conn, tcp, skb);
+    }
     PASS
 }
 
-#[inline(always)]
-fn packet<const OUT: bool>(skb: *mut __sk_buff) {
-    // SAFETY: fields of the program's context; the verifier checks the socket pointer.
-    let sk = unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
+/// What a packet is to us.
+enum Kind {
+    /// A packet of an observed connection.
+    Observed(&'static mut Conn, Tcp),
+    /// One that is sent to a listener.
+    Listener,
+    /// Nothing, or done with.
+    Other,
+}
+
+impl Kind {
+    #[inline(always)]
+    fn of<const OUT: bool>(skb: *mut __sk_buff) -> Self {
+        // SAFETY: fields of the program's context; the verifier checks the socket pointer.
+        let sk = unsafe {
+            let sk = (*skb).__bindgen_anon_2.sk;
+            if sk.is_null() {
+                return Self::Other;
+            }
+            bpf_sk_fullsock(sk)
+        };
         if sk.is_null() {
-            return;
+            return Self::Other;
         }
-        bpf_sk_fullsock(sk)
-    };
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: checked above.
-    let protocol = unsafe { (*sk).protocol };
-    if protocol == u32::from(sockmeter_ebpf::socket::UDP) {
-        udp::datagram::<OUT>(skb, sk);
-        return;
-    }
-    if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
-        return;
-    }
-    let Some(conn) = CONN.of(sk.cast(), false) else {
-        return;
-    };
-    if conn.closed != 0 {
-        return;
-    }
-    let Some(tcp) = Tcp::of(sk.cast()) else {
-        return;
-    };
-    let Some(header) = Header::read(skb) else {
-        Kernel.lost(LOSS_PACKET);
-        return;
-    };
-    if header.flags & SYN != 0 {
-        return;
-    }
-    if OUT {
-        sent(conn, tcp, skb, header);
-    } else {
-        received(conn, tcp, skb, header);
+        // SAFETY: checked above.
+        let protocol = unsafe { (*sk).protocol };
+        if protocol == u32::from(sockmeter_ebpf::socket::UDP) {
+            udp::datagram::<OUT>(skb, sk);
+            return Self::Other;
+        }
+        if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
+            return Self::Other;
+        }
+        let Some(conn) = CONN.of(sk.cast(), false) else {
+            // SAFETY: checked above.
+            return if !OUT && unsafe { (*sk).state } == u32::from(LISTEN) { Self::Listener } else { Self::Other };
+        };
+        if conn.closed != 0 {
+            return Self::Other;
+        }
+        match Tcp::of(sk.cast()) {
+            Some(tcp) => Self::Observed(conn, tcp),
+            None => Self::Other,
+        }
     }
 }
 
 /// What is needed of a TCP header.
 #[derive(Clone, Copy)]
-struct Header {
-    seq: u32,
+pub(super) struct Header {
+    pub(super) seq: u32,
     /// Offset of the payload from the network header.
-    payload: u32,
+    pub(super) payload: u32,
     /// Its length.
-    len: u32,
-    flags: u8,
+    pub(super) len: u32,
+    pub(super) flags: u8,
+    /// Remote port of what is received; host order.
+    pub(super) source: u16,
 }
 
 impl Header {
     #[inline(always)]
-    fn read(skb: *mut __sk_buff) -> Option<Self> {
+    pub(super) fn read(skb: *mut __sk_buff) -> Option<Self> {
         let mut first = [0u8; 8];
         load(skb, 0, &mut first)?;
         // RFC 791 3.1, RFC 8200 3; extension headers in front of TCP are not followed.
@@ -117,6 +143,7 @@ impl Header {
             payload,
             len: whole.saturating_sub(payload),
             flags: tcp[13],
+            source: u16::from_be_bytes([tcp[0], tcp[1]]),
         })
     }
 }
@@ -126,68 +153,6 @@ fn load<const N: usize>(skb: *mut __sk_buff, at: u32, into: &mut [u8; N]) -> Opt
     // SAFETY: `into` has `N` bytes.
     let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, into.as_mut_ptr().cast(), N as u32) };
     if failed == 0 { Some(()) } else { None }
-}
-
-/// Where the bytes are: in the packet, or in a block of the stash.
-struct Payload<const OUT: bool> {
-    skb: *mut __sk_buff,
-    sk: *mut c_void,
-    at: u64,
-    /// Null: in the packet.
-    block: *const Block,
-}
-
-impl<const OUT: bool> Segment for Payload<OUT> {
-    #[inline(always)]
-    fn load(&self, offset: u32, into: *mut u8, len: u32) -> bool {
-        // The verifier wants to see both bounds here, the compiler knows better and would take them away.
-        // SAFETY: a local.
-        let len = unsafe { core::ptr::read_volatile(&raw const len) };
-        if len == 0 || len > WINDOW {
-            return false;
-        }
-        if self.block.is_null() {
-            let at = self.at as u32 + offset;
-            // SAFETY: `into` has `WINDOW` bytes.
-            return unsafe { bpf_skb_load_bytes(self.skb.cast::<c_void>(), at, into.cast(), len) == 0 };
-        }
-        let from = self.block.cast::<u8>().wrapping_add(offset as usize);
-        // SAFETY: `into` has `WINDOW` bytes; kernel memory is copied by a helper that fails instead of faulting.
-        unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) == 0 }
-    }
-
-    #[inline(always)]
-    fn keep(&mut self, from: u64, until: u64) -> bool {
-        stash::keep(self.sk, usize::from(OUT), self.skb, self.at as u32, from, until)
-    }
-
-    #[inline(always)]
-    fn next(&mut self, want: u64) -> Option<(u64, u64)> {
-        let found = stash::find(stash::of(self.sk)?, usize::from(OUT), want)?;
-        self.block = found.block;
-        Some((found.from, found.from.wrapping_add(found.len)))
-    }
-}
-
-/// Takes a desk of this CPU.
-#[inline(always)]
-fn desk() -> Option<&'static mut Desk> {
-    let mut i = 0;
-    while i < DESKS {
-        let desk = WINDOWS.get_ptr_mut(i)?;
-        // SAFETY: an element of an array map, and nobody else has it while `taken` was 0.
-        let desk = unsafe { &mut *desk };
-        if take(&raw mut desk.taken) {
-            return Some(desk);
-        }
-        i += 1;
-    }
-    None
-}
-
-#[inline(always)]
-fn free(desk: &mut Desk) {
-    give(&raw mut desk.taken);
 }
 
 /// Global, so that its stack is not part of that on which packets are read: see `outside`.
@@ -202,7 +167,17 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
 
 /// The service sends. The socket's lock is held.
 #[inline(always)]
-fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
+fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
+    let Some(header) = Header::read(skb) else {
+        Kernel.lost(LOSS_PACKET);
+        return;
+    };
+    if header.flags & SYN != 0 {
+        return;
+    }
+    if header.len != 0 {
+        conn.spoken_to::<Kernel>();
+    }
     if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
         settle_exchanges(conn, tcp.received(), tcp.sent(tcp.state()));
     }
@@ -226,39 +201,41 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
     if !fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
         return;
     }
-    read::<true>(conn, tcp, skb, header, from, until);
+    read_outbound(skb, conn, header.payload, from, until);
 }
 
-/// Reads the packet and what it makes readable.
-#[inline(always)]
-fn read<const OUT: bool>(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header, from: u64, until: u64) {
-    let Some(desk) = desk() else {
-        Kernel.lost(LOSS_PACKET);
-        return;
+/// Whether the packet is worth reading: 1, with the connection's try-lock taken and `reading` filled in, or 0. Global, so
+/// that its stack is not part of that on which packets are read.
+#[unsafe(no_mangle)]
+extern "C" fn admit_received(skb: *mut __sk_buff, conn: *mut Conn) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let Some(conn) = (unsafe { conn.as_mut() }) else {
+        return 0;
     };
-    Walk::<_, _, OUT> {
-        conn,
-        window: &mut desk.window,
-        segment: Payload::<OUT> { skb, sk: tcp.sk(), at: u64::from(header.payload), block: core::ptr::null() },
-        outside: &mut Kernel,
-        from,
-        until,
-        done: false,
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
     }
-    .run();
-    free(desk);
+    let Some(tcp) = Tcp::of(sk) else {
+        return 0;
+    };
+    let Some(header) = Header::read(skb) else {
+        Kernel.lost(LOSS_PACKET);
+        return 0;
+    };
+    u32::from(header.flags & SYN == 0 && admit(conn, tcp, skb, header))
 }
 
 /// The service receives. TCP has not looked at the segment yet, and nobody holds the socket's lock.
 #[inline(always)]
-fn received(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
+fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool {
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
-        return;
+        return false;
     }
     let end = header.seq.wrapping_add(header.len).wrapping_add(u32::from(fin));
     if !tcp.takes(header.seq, end) {
-        return;
+        return false;
     }
     let from = conn.inbound.position(header.seq);
     let until = from.wrapping_add(u64::from(header.len));
@@ -267,35 +244,29 @@ fn received(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) {
         conn.inbound.fin = until;
     }
     if header.len == 0 {
-        return;
+        return false;
     }
     if conn.inbound.phase == side::OPAQUE {
-        if !resumes(conn, tcp, from) {
+        if !conn.resumes(tcp.is_quiet() && from == tcp.received(), from) {
             conn.turned = 0;
-            return;
+            return false;
         }
     } else if until < conn.inbound.want || (until == conn.inbound.want && conn.inbound.phase != side::BODY) {
-        return;
+        return false;
     }
-    let arrivals = arrivals(tcp);
     if !take(&raw mut conn.busy) {
         // Another CPU is reading an earlier packet of this connection: leave ours to it, unless it is done meanwhile.
-        if !stash::keep(tcp.sk(), posting::INBOUND, skb, header.payload, from, until) {
+        if keep_early(skb, posting::INBOUND as u32, header.payload, from, until) == 0 {
             Kernel.lost(LOSS_STASH);
             conn.cut = 1 + Reason::Lost as u8;
         }
         if !take(&raw mut conn.busy) {
-            return;
+            return false;
         }
     }
-    read::<false>(conn, tcp, skb, header, from, until);
-    give(&raw mut conn.busy);
-    if arrivals == self::arrivals(tcp) || !take(&raw mut conn.busy) {
-        return;
-    }
-    // Something was left to us at the last moment. What comes later still finds the lock free.
-    read::<false>(conn, tcp, skb, header, from, until);
-    give(&raw mut conn.busy);
+    conn.payload = header.payload;
+    conn.reading = [from, until];
+    true
 }
 
 /// How often something was put into the connection's stash.
@@ -306,29 +277,4 @@ fn arrivals(tcp: Tcp) -> u32 {
         Some(stash) => unsafe { core::ptr::read_volatile(&raw const stash.arrivals[posting::INBOUND]) },
         None => 0,
     }
-}
-
-/// Whether a request begins here after all: the service has answered since the last bytes came in, all of that is
-/// acknowledged, and the segment is the next one in order.
-#[inline(always)]
-fn resumes(conn: &mut Conn, tcp: Tcp, from: u64) -> bool {
-    let reason = conn.inbound.reason;
-    let resumable = reason == Reason::MidStream as u8 || reason == Reason::Lost as u8;
-    if !resumable
-        || conn.turned == 0
-        || conn.cut != 0
-        || conn.resume != 0
-        || conn.outbound.phase != side::OPAQUE
-        || conn.emitted != conn.pushed
-        || conn.answered != conn.pushed
-        || !tcp.is_quiet()
-        || from != tcp.received()
-    {
-        return false;
-    }
-    conn.turned = 0;
-    conn.inbound.aside_until = from;
-    conn.inbound.begin(from);
-    conn.resume = 1;
-    true
 }

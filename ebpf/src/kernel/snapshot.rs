@@ -11,10 +11,11 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{COMM, Live, Owner, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
 use super::begin::{baseline, observe_mid_stream, service_of};
+use super::globals::only_netns;
 use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
-use super::tcp::{CLOSE, LISTEN, Ports, Tcp};
+use super::tcp::{CLOSE, LISTEN, Ports, SYN_SENT, Tcp};
 use super::totals;
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
@@ -50,27 +51,35 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     if state == LISTEN || state == CLOSE {
         return 0;
     }
-    let Some(socket) = SOCKET.of(tcp.sk(), true) else {
-        Kernel.lost(LOSS_STORAGE);
-        return 0;
-    };
-    if socket.closed != 0 {
+    if !tcp.in_scope() {
         return 0;
     }
     let received = tcp.received();
     let sent = tcp.sent(state);
-    if socket.protocol == 0 {
-        let listens = LISTENERS.get_ptr(listener).is_some();
-        baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, state);
-        totals::opened(socket);
-        if listens {
-            if let Some(service) = service_of(socket.port) {
-                observe_mid_stream(tcp, tcp.cookie(), service, [received, sent]);
+    let owner = OWNER.of(tcp.sk(), false);
+    let connecting = state == SYN_SENT;
+    let mut role = ROLE_CLIENT;
+    // Nothing to book of a socket before it is established, which `begin` will see.
+    if let Some(socket) = SOCKET.of(tcp.sk(), !connecting) {
+        if socket.closed != 0 {
+            return 0;
+        }
+        if socket.protocol == 0 {
+            let listens = LISTENERS.get_ptr(listener).is_some();
+            baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
+            totals::opened(socket);
+            if listens {
+                if let Some(service) = service_of(socket.port) {
+                    observe_mid_stream(tcp, tcp.cookie(), service, [received, sent]);
+                }
             }
         }
+        totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
+        role = socket.role;
+    } else if !connecting {
+        Kernel.lost(LOSS_STORAGE);
+        return 0;
     }
-    let owner = OWNER.of(tcp.sk(), false);
-    totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         settle::positions(conn, &mut Kernel, [received, sent]);
     }
@@ -84,7 +93,7 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
         remote_port: tcp.remote_port(),
         state,
         protocol: TCP,
-        role: socket.role,
+        role,
         pad: 0,
         process: [0; COMM],
     };
@@ -107,13 +116,18 @@ extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
     if sk.is_null() {
         return 0;
     }
-    let Some(socket) = SOCKET.of(sk, false) else {
+    let ports = Ports::of(sk);
+    if !ports.in_scope {
+        return 0;
+    }
+    // Where a namespace bounds the scope, datagrams are counted for the sockets that are known to be in it.
+    let Some(socket) = SOCKET.of(sk, only_netns() != 0) else {
         return 0;
     };
     if socket.closed != 0 {
         return 0;
     }
-    let ports = Ports::of(sk);
+    socket.protocol = UDP;
     udp_role(socket, ports.remote);
     totals::opened(socket);
     let (received, sent) = (socket.udp_received, socket.udp_sent);

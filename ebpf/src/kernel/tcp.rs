@@ -4,10 +4,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 
-use super::globals::{field, offset};
+use super::globals::{field, offset, only_cgroup, only_netns};
 
 /// States of `include/net/tcp_states.h`.
 pub(super) const ESTABLISHED: u8 = 1;
+/// Connecting.
+pub(super) const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 /// The socket is gone.
@@ -16,6 +18,9 @@ const LAST_ACK: u8 = 9;
 /// A listener.
 pub(super) const LISTEN: u8 = 10;
 const CLOSING: u8 = 11;
+
+/// Levels of cgroups that are looked at.
+const DEEPEST: u32 = 32;
 
 /// `enum sock_flags`: a FIN was received and consumed (`net/ipv4/tcp_input.c`, `tcp_fin`).
 const SOCK_DONE: u64 = 1 << 1;
@@ -129,10 +134,50 @@ impl Tcp {
         [self.u32(field::RCV_NXT), self.u32(field::SND_NXT)]
     }
 
-    /// All that was sent is acknowledged.
+    /// All that the service wrote is sent and acknowledged.
     #[inline(always)]
     pub(super) fn is_quiet(self) -> bool {
-        self.u32(field::SND_NXT) == self.u32(field::SND_UNA)
+        let next = self.u32(field::SND_NXT);
+        next == self.u32(field::SND_UNA) && next == self.u32(field::WRITE_SEQ)
+    }
+
+    /// The service has read all that came.
+    #[inline(always)]
+    pub(super) fn is_read(self) -> bool {
+        self.u32(field::COPIED_SEQ) == self.u32(field::RCV_NXT)
+    }
+
+    /// Whether the socket is within `--scope`. Where a cgroup bounds that, programs on the cgroup see only what is in
+    /// it; this is for those that see all.
+    #[inline(always)]
+    pub(super) fn in_scope(self) -> bool {
+        if only_netns() != 0 && self.netns() != only_netns() {
+            return false;
+        }
+        only_cgroup() == 0 || self.is_below(only_cgroup())
+    }
+
+    /// Whether the socket's cgroup is the one with this id, or below it.
+    #[inline(always)]
+    fn is_below(self, wanted: u64) -> bool {
+        // SAFETY: as in `u64`; a socket holds its cgroup, and that its parents.
+        unsafe {
+            let mut cgroup = self.0.add(offset(field::SK_CGROUP)).cast::<*const u8>().read_volatile();
+            let mut level = 0;
+            while level < DEEPEST {
+                let node = cgroup.add(offset(field::CGROUP_NODE)).cast::<*const u8>().read_volatile();
+                if node.add(offset(field::NODE_ID)).cast::<u64>().read_volatile() == wanted {
+                    return true;
+                }
+                let parent = cgroup.add(offset(field::CGROUP_PARENT)).cast::<*const u8>().read_volatile();
+                if parent.is_null() {
+                    return false;
+                }
+                cgroup = parent.add(offset(field::STATE_CGROUP)).cast::<*const u8>().read_volatile();
+                level += 1;
+            }
+        }
+        false
     }
 
     /// Whether TCP would take a segment that begins at `seq` and ends before `end` (`tcp_sequence`).
@@ -152,6 +197,8 @@ pub(super) struct Ports {
     pub(super) remote: u16,
     /// `tcp_states.h`.
     pub(super) state: u8,
+    /// See `Tcp::in_scope`.
+    pub(super) in_scope: bool,
 }
 
 impl Ports {
@@ -159,6 +206,11 @@ impl Ports {
     #[inline(always)]
     pub(super) fn of(sk: *mut c_void) -> Self {
         let common = Tcp(sk.cast::<u8>().cast_const());
-        Self { local: common.local_port(), remote: common.remote_port(), state: common.state() }
+        Self {
+            local: common.local_port(),
+            remote: common.remote_port(),
+            state: common.state(),
+            in_scope: common.in_scope(),
+        }
     }
 }

@@ -7,6 +7,7 @@ use sockmeter_ebpf::layout::LOSS_STORAGE;
 use sockmeter_ebpf::socket;
 
 use super::atomic::add;
+use super::globals::only_netns;
 use super::maps::SOCKET;
 use super::outside::Kernel;
 
@@ -23,8 +24,12 @@ pub(super) fn datagram<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) 
         6 if first[6] == socket::UDP => 40,
         _ => return,
     };
-    let Some(socket) = SOCKET.of(sk.cast(), true) else {
-        Kernel.lost(LOSS_STORAGE);
+    // A socket of a namespace that is not in scope has no state, and gets none here.
+    let any_namespace = only_netns() == 0;
+    let Some(socket) = SOCKET.of(sk.cast(), any_namespace) else {
+        if any_namespace {
+            Kernel.lost(LOSS_STORAGE);
+        }
         return;
     };
     socket.protocol = socket::UDP;

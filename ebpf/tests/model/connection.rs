@@ -38,10 +38,10 @@ impl Connection {
     }
 
     /// One that is older than its observation.
-    pub(crate) fn mid_stream(bounds: Bounds, bases: [u32; 2], at: [u64; 2]) -> Self {
+    pub(crate) fn mid_stream(bounds: Bounds, bases: [u32; 2], at: [u64; 2], quiet: bool) -> Self {
         let mut this = Self::at(bounds, bases, at);
-        this.conn.inbound.set_aside(at[INBOUND], Reason::MidStream as u8);
-        this.conn.outbound.set_aside(at[OUTBOUND], Reason::MidStream as u8);
+        let seq = [sequence(bases, at, INBOUND), sequence(bases, at, OUTBOUND)];
+        this.conn.begin_mid_stream(7, 3, at, seq, quiet);
         this
     }
 
@@ -92,7 +92,7 @@ impl Connection {
             return None;
         }
         if conn.inbound.phase == side::OPAQUE {
-            if !resumes(conn, quiet && from == self.streams[INBOUND], from) {
+            if !conn.resumes(quiet && from == self.streams[INBOUND], from) {
                 conn.turned = 0;
                 return None;
             }
@@ -105,6 +105,9 @@ impl Connection {
     /// `packet_sent`.
     pub(crate) fn send(&mut self, packet: Packet<'_>) {
         let conn = &mut *self.conn;
+        if !packet.bytes.is_empty() {
+            conn.spoken_to::<Host>();
+        }
         if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
             settle::exchanges(conn, &mut Host, self.streams);
         }
@@ -133,7 +136,7 @@ impl Connection {
             conn: &mut self.conn,
             window: &mut self.window,
             segment: Payload { stash: &mut self.stashes[usize::from(OUT)], packet: bytes, kept: None },
-            outside: &mut Host,
+            outside: Host,
             from,
             until: from.wrapping_add(length(bytes)),
             done: false,
@@ -155,28 +158,6 @@ impl Connection {
     pub(crate) fn close(&mut self) {
         settle::close(&mut self.conn, &mut Host, self.streams);
     }
-}
-
-/// As `resumes` of `kernel/packet.rs`; `in_order`: nothing is on its way, and the segment is the next one.
-fn resumes(conn: &mut Conn, in_order: bool, from: u64) -> bool {
-    let reason = conn.inbound.reason;
-    let resumable = reason == Reason::MidStream as u8 || reason == Reason::Lost as u8;
-    if !resumable
-        || conn.turned == 0
-        || conn.cut != 0
-        || conn.resume != 0
-        || conn.outbound.phase != side::OPAQUE
-        || conn.emitted != conn.pushed
-        || conn.answered != conn.pushed
-        || !in_order
-    {
-        return false;
-    }
-    conn.turned = 0;
-    conn.inbound.aside_until = from;
-    conn.inbound.begin(from);
-    conn.resume = 1;
-    true
 }
 
 fn sequence(bases: [u32; 2], at: [u64; 2], direction: usize) -> u32 {

@@ -231,7 +231,7 @@ fn requests_that_tcp_refused_are_not_counted() {
 /// was set aside before keeps its reason when the next thing is set aside.
 #[test]
 fn reading_begins_in_the_middle_of_a_connection() {
-    let mut connection = Connection::mid_stream(Bounds::AMPLE, [u32::MAX - 7, 9], [1_000, 2_000]);
+    let mut connection = Connection::mid_stream(Bounds::AMPLE, [u32::MAX - 7, 9], [1_000, 2_000], false);
     let request = b"GET / HTTP/1.1\r\n\r\n";
     let answer = b"HTTP/1.1 101 Go\r\n\r\nopaque";
     connection.receive(Packet { from: 1_000, bytes: b"tail", fin: false }, true);
@@ -249,6 +249,48 @@ fn reading_begins_in_the_middle_of_a_connection() {
     assert_eq!(ledger.unattributed[Reason::MidStream as usize], [4, 6]);
     assert_eq!(ledger.unattributed[Reason::Upgraded as usize], [0, 6]);
     assert_eq!((ledger.lost, ledger.open), ([0, 0], [0, 0]));
+}
+
+/// An older connection on which nothing is on its way may begin a request with its next bytes: if they do, it is read.
+#[test]
+fn reading_begins_at_once_in_an_idle_connection() {
+    let mut connection = Connection::mid_stream(Bounds::AMPLE, [7, 9], [1_000, 2_000], true);
+    connection.receive(Packet { from: 1_000, bytes: b"GET / HTTP/1.1\r\n\r\n", fin: false }, true);
+    connection.streams[INBOUND] = 1_018;
+    connection.send(Packet { from: 2_000, bytes: OK.as_bytes(), fin: false });
+    connection.streams[OUTBOUND] = 2_038;
+    connection.close();
+    let mut ledger = Ledger::default();
+    ledger.read_journal();
+    assert_eq!(found(&ledger), [("GET / HTTP/1.1".to_owned(), 200, [18, 38], [0, 0])]);
+    assert_eq!(ledger.unattributed[Reason::MidStream as usize], [0, 0]);
+    assert_eq!((ledger.lost, ledger.open), ([0, 0], [0, 0]));
+}
+
+/// ... if they do not, they belong to what was there before, and so does the answer; the next request is read.
+#[test]
+fn what_goes_on_in_an_idle_connection_is_not_a_request() {
+    for rest in ["rest of a body", "\r\n\r\n", "Accept: */*\r\n\r\n", "{\"a\": 1}\r\n"] {
+        let mut connection = Connection::mid_stream(Bounds::AMPLE, [7, 9], [1_000, 2_000], true);
+        let tail = length(rest);
+        connection.receive(Packet { from: 1_000, bytes: rest.as_bytes(), fin: false }, true);
+        connection.streams[INBOUND] = 1_000 + tail;
+        connection.positions();
+        connection.send(Packet { from: 2_000, bytes: OK.as_bytes(), fin: false });
+        connection.streams[OUTBOUND] = 2_038;
+        connection.positions();
+        let next = 1_000 + tail;
+        connection.receive(Packet { from: next, bytes: b"GET / HTTP/1.1\r\n\r\n", fin: false }, true);
+        connection.streams[INBOUND] = next + 18;
+        connection.send(Packet { from: 2_038, bytes: OK.as_bytes(), fin: false });
+        connection.streams[OUTBOUND] = 2_076;
+        connection.close();
+        let mut ledger = Ledger::default();
+        ledger.read_journal();
+        assert_eq!(found(&ledger), [("GET / HTTP/1.1".to_owned(), 200, [18, 38], [0, 0])], "{rest}");
+        assert_eq!(ledger.unattributed[Reason::MidStream as usize], [tail, 38], "{rest}");
+        assert_eq!((ledger.lost, ledger.open), ([0, 0], [0, 0]), "{rest}");
+    }
 }
 
 /// Positions have 64 bits: sequence numbers wrap every 4 GiB.
