@@ -77,8 +77,10 @@ pub mod field {
     pub const TASK_NAMESPACES: usize = 25;
     /// `struct nsproxy`: net_ns.
     pub const NAMESPACES_NET: usize = 26;
+    /// `struct sock`: sk_userlocks; its offset is in bits, since some kernels have it in the middle of a byte.
+    pub const SK_USERLOCKS: usize = 27;
     /// How many.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 28;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -109,6 +111,7 @@ pub mod field {
         ("cgroup_subsys_state", "cgroup"),
         ("task_struct", "nsproxy"),
         ("nsproxy", "net_ns"),
+        ("sock", "sk_userlocks"),
     ];
 }
 

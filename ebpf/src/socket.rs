@@ -20,6 +20,8 @@ pub const ROLE_CLIENT: u8 = 2;
 pub const BOUND: u8 = 1;
 /// `Socket::flags`: counted as opened.
 pub const COUNTED: u8 = 2;
+/// `Socket::flags`: an observed service's connection, with a `Conn` beside this.
+pub const OBSERVED: u8 = 4;
 
 /// Who made a socket, found in the maker's own context; inherited by accepted sockets.
 #[repr(C)]
@@ -54,7 +56,7 @@ pub struct Socket {
     pub role: u8,
     /// `TCP` or `UDP`.
     pub protocol: u8,
-    /// `BOUND`, `COUNTED`.
+    /// `BOUND`, `COUNTED`, `OBSERVED`.
     pub flags: u8,
     /// 1: its end is booked.
     pub closed: u8,

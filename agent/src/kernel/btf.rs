@@ -39,7 +39,7 @@ pub enum BtfError {
     },
 }
 
-/// Byte offsets of all fields of `layout::field`, in that order.
+/// Offsets of all fields of `layout::field`, in that order: in bytes, but for the one whose field says bits.
 pub type Offsets = [u32; field::COUNT];
 
 /// Reads the offsets that the kernel programs need.
@@ -51,8 +51,9 @@ pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
         std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
     let types = Types::parse(&bytes)?;
     let mut offsets = [0; field::COUNT];
-    for (slot, (structure, path)) in offsets.iter_mut().zip(field::NAMES) {
-        *slot = types.offset(structure, path).ok_or(BtfError::Missing { structure, path })?;
+    for (index, (slot, (structure, path))) in offsets.iter_mut().zip(field::NAMES).enumerate() {
+        let bits = types.offset(structure, path).ok_or(BtfError::Missing { structure, path })?;
+        *slot = if index == field::SK_USERLOCKS { bits } else { bits / 8 };
     }
     Ok(offsets)
 }
@@ -163,7 +164,7 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Offset in bytes of a dotted path in a structure.
+    /// Offset in bits of a dotted path in a structure.
     fn offset(&self, structure: &str, path: &str) -> Option<u32> {
         let count = u32::try_from(self.records.len()).ok()?;
         let is_it = |id: &u32| {
@@ -183,7 +184,7 @@ impl<'a> Types<'a> {
                 bits += offset;
                 id = kind;
             }
-            Some(bits / 8)
+            Some(bits)
         })
     }
 }
@@ -219,8 +220,8 @@ mod tests {
         let file = example();
         let types = Types::parse(&file).unwrap();
         assert_eq!(types.offset("outer", "a"), Some(0));
-        assert_eq!(types.offset("outer", "b"), Some(4));
-        assert_eq!(types.offset("outer", "c.e"), Some(12));
+        assert_eq!(types.offset("outer", "b"), Some(32));
+        assert_eq!(types.offset("outer", "c.e"), Some(96));
         assert_eq!(types.offset("outer", "missing"), None);
         assert_eq!(types.offset("missing", "a"), None);
     }

@@ -7,7 +7,7 @@ use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_STORAGE;
-use sockmeter_ebpf::socket::{self, ROLE_CLIENT, ROLE_SERVER, Socket};
+use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::only_netns;
 use super::handshake;
@@ -67,6 +67,8 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
                     conn.booked = [socket.received, socket.sent];
                     conn.outbound.open_at(socket.sent, tcp.next()[1]);
                 }
+                // Packets look at the connection from here on.
+                socket.flags |= OBSERVED;
             } else {
                 warn!(&ctx, "no memory to observe a connection to port {}", socket.port);
                 Kernel.lost(LOSS_STORAGE);
@@ -98,10 +100,11 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
 
 /// A connection that is older than its observation: nothing of it can be read until both directions were quiet.
 #[inline(always)]
-pub(super) fn observe_mid_stream(tcp: Tcp, cookie: u64, service: u16, at: [u64; 2]) {
+pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, service: u16, at: [u64; 2]) {
     let Some(conn) = CONN.of(tcp.sk(), true) else {
         Kernel.lost(LOSS_STORAGE);
         return;
     };
     conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet() && tcp.is_read());
+    socket.flags |= OBSERVED;
 }

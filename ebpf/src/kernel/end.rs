@@ -4,6 +4,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use sockmeter_ebpf::settle;
+use sockmeter_ebpf::socket::OBSERVED;
 
 use super::maps::{CONN, OWNER, SOCKET};
 use super::outside::Kernel;
@@ -41,6 +42,9 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
     totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
     totals::count(socket, totals::CLOSED);
     totals::round_trip(socket, tcp.round_trip());
+    if socket.flags & OBSERVED == 0 {
+        return 0;
+    }
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         debug!(&ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
         settle::close(conn, &mut Kernel, [received, sent]);

@@ -10,10 +10,11 @@ use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
+use sockmeter_ebpf::socket::OBSERVED;
 
 use super::atomic::{give, raise, take};
 use super::handshake;
-use super::maps::CONN;
+use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
@@ -95,9 +96,17 @@ impl Kind {
         if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
             return Self::Other;
         }
-        let Some(conn) = CONN.of(sk.cast(), false) else {
+        // Nearly all sockets have this, and finding it is one load; finding out that there is no `Conn` is a walk through
+        // all that is stored with the socket (`kernel/bpf/bpf_local_storage.c`, `bpf_local_storage_lookup`).
+        let Some(socket) = SOCKET.of(sk.cast(), false) else {
             // SAFETY: checked above.
             return if !OUT && unsafe { (*sk).state } == u32::from(LISTEN) { Self::Listener } else { Self::Other };
+        };
+        if socket.flags & OBSERVED == 0 {
+            return Self::Other;
+        }
+        let Some(conn) = CONN.of(sk.cast(), false) else {
+            return Self::Other;
         };
         if conn.closed != 0 {
             return Self::Other;

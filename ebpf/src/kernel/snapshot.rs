@@ -8,10 +8,9 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{COMM, Live, Owner, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
+use sockmeter_ebpf::socket::{BOUND, COMM, Live, OBSERVED, Owner, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
 use super::begin::{baseline, observe_mid_stream, service_of};
-use super::globals::only_netns;
 use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
@@ -70,18 +69,20 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
             totals::opened(socket);
             if listens {
                 if let Some(service) = service_of(socket.port) {
-                    observe_mid_stream(tcp, tcp.cookie(), service, [received, sent]);
+                    observe_mid_stream(socket, tcp, tcp.cookie(), service, [received, sent]);
                 }
             }
         }
         totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
         role = socket.role;
+        if socket.flags & OBSERVED != 0 {
+            if let Some(conn) = CONN.of(tcp.sk(), false) {
+                settle::positions(conn, &mut Kernel, [received, sent]);
+            }
+        }
     } else if !connecting {
         Kernel.lost(LOSS_STORAGE);
         return 0;
-    }
-    if let Some(conn) = CONN.of(tcp.sk(), false) {
-        settle::positions(conn, &mut Kernel, [received, sent]);
     }
     let live = Live {
         cookie: tcp.cookie(),
@@ -120,14 +121,19 @@ extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
     if !ports.in_scope {
         return 0;
     }
-    // Where a namespace bounds the scope, datagrams are counted for the sockets that are known to be in it.
-    let Some(socket) = SOCKET.of(sk, only_netns() != 0) else {
+    // Older ones too: where a namespace bounds the scope, datagrams are counted for sockets that are known to be in it.
+    let Some(socket) = SOCKET.of(sk, true) else {
+        Kernel.lost(LOSS_STORAGE);
         return 0;
     };
     if socket.closed != 0 {
         return 0;
     }
     socket.protocol = UDP;
+    if ports.is_bound && socket.flags & BOUND == 0 {
+        socket.flags |= BOUND;
+        socket.port = ports.local;
+    }
     udp_role(socket, ports.remote);
     totals::opened(socket);
     let (received, sent) = (socket.udp_received, socket.udp_sent);

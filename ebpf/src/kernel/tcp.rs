@@ -19,6 +19,9 @@ const LAST_ACK: u8 = 9;
 pub(super) const LISTEN: u8 = 10;
 const CLOSING: u8 = 11;
 
+/// `SOCK_BINDADDR_LOCK`, `SOCK_BINDPORT_LOCK` (`include/net/sock.h`).
+const BIND_LOCKS: u8 = 4 | 8;
+
 /// Levels of cgroups that are looked at.
 const DEEPEST: u32 = 32;
 
@@ -157,6 +160,15 @@ impl Tcp {
         only_cgroup() == 0 || self.is_below(only_cgroup())
     }
 
+    /// Whether the socket was bound to an address or a port.
+    #[inline(always)]
+    fn is_bound(self) -> bool {
+        let at = offset(field::SK_USERLOCKS);
+        // SAFETY: as in `u64`.
+        let byte = unsafe { self.0.add(at / 8).read_volatile() };
+        (byte >> (at % 8)) & BIND_LOCKS != 0
+    }
+
     /// Whether the socket's cgroup is the one with this id, or below it.
     #[inline(always)]
     fn is_below(self, wanted: u64) -> bool {
@@ -199,6 +211,8 @@ pub(super) struct Ports {
     pub(super) state: u8,
     /// See `Tcp::in_scope`.
     pub(super) in_scope: bool,
+    /// Bound explicitly.
+    pub(super) is_bound: bool,
 }
 
 impl Ports {
@@ -211,6 +225,7 @@ impl Ports {
             remote: common.remote_port(),
             state: common.state(),
             in_scope: common.in_scope(),
+            is_bound: common.is_bound(),
         }
     }
 }
