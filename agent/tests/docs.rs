@@ -103,7 +103,7 @@ fn label_values() -> String {
     let unattributed = catalog::UNATTRIBUTED_BYTES.name;
     let reasons = code(&Reason::ALL.map(Reason::as_str));
     let (lost, losses) = (catalog::LOST.name, code(&LOSS_NAMES));
-    let agents = "of the agent: `refused`, `damaged`";
+    let agents = "of the agent: `refused`, `damaged`, `cells`";
     wrapped(&format!("* `reason` of `{unattributed}`: {reasons}."), "  ")
         + &wrapped(&format!("* `reason` of `{lost}`, of the kernel side: {losses}; {agents}."), "  ")
 }

@@ -15,11 +15,14 @@ pub const LOSS_STASH: u32 = 3;
 pub const LOSS_PACKET: u32 = 4;
 /// `Outside::lost`: a map of totals was full, bytes went to its overflow entry.
 pub const LOSS_TOTALS: u32 = 5;
+/// `Outside::lost`: a listener's port was not noted, the role of sockets older than the agent may be wrong.
+pub const LOSS_LISTENERS: u32 = 6;
 /// Number of kinds of loss.
-pub const LOSSES: u32 = 6;
+pub const LOSSES: u32 = 7;
 
 /// Label values of the kinds of loss.
-pub const LOSS_NAMES: [&str; LOSSES as usize] = ["journal", "pipeline", "storage", "stash", "packet", "totals"];
+pub const LOSS_NAMES: [&str; LOSSES as usize] =
+    ["journal", "pipeline", "storage", "stash", "packet", "totals", "listeners"];
 
 /// Fields of the kernel's structures that are read at offsets which user space takes from the kernel's BTF.
 pub mod field {

@@ -112,8 +112,18 @@ pub struct LimitsInput {
 pub struct KernelInput {
     /// Size of the ring buffer that carries detail, in bytes.
     pub ring_bytes: Option<u32>,
-    /// Entries of the map that aggregates bytes by owner.
+    /// Requests that wait for their answers beyond two on a connection.
+    pub pipelined: Option<u32>,
+    /// Blocks of 16 KiB for what arrives out of order.
+    pub stash_blocks: Option<u32>,
+    /// Keys by which socket bytes are told apart.
+    pub totals: Option<u32>,
+    /// Keys by which round-trip times are told apart.
+    pub round_trips: Option<u32>,
+    /// Ports that somebody listens on.
+    pub listeners: Option<u32>,
+    /// Interfaces.
+    pub interfaces: Option<u32>,
+    /// Series of exchanges.
     pub cells: Option<u32>,
-    /// Entries of the map of sockets that ended and were not read yet.
-    pub sockets: Option<u32>,
 }

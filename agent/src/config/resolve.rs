@@ -12,7 +12,7 @@ use super::settings::{
     Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
     TlsFiles, Upstream,
 };
-use super::{ConfigError, Input, Layers, Origin, Service};
+use super::{ConfigError, Input, KernelInput, Layers, Origin, Service};
 
 /// Puts the layers together.
 pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
@@ -219,12 +219,23 @@ impl Resolver {
         if let Some(ring) = ring.as_ref().filter(|ring| !ring.value.is_power_of_two() || ring.value < 65_536) {
             return Err(ring.wrong("a power of two from 65536"));
         }
-        let cells = self.take("kernel.cells", |input| input.kernel.as_ref()?.cells);
-        let sockets = self.take("kernel.sockets", |input| input.kernel.as_ref()?.sockets);
+        let mut entries = |key: &str, get: fn(&KernelInput) -> Option<u32>, least: u32, default: u32| {
+            let found = self.take(key, |input| get(input.kernel.as_ref()?));
+            match found {
+                Some(found) if found.value < least => Err(found.wrong(format!("{least} or more"))),
+                found => Ok(found.map_or(default, |found| found.value)),
+            }
+        };
         Ok(Kernel {
             ring_bytes: ring.map_or(default.ring_bytes, |found| found.value),
-            cells: positive(cells, default.cells)?,
-            sockets: positive(sockets, default.sockets)?,
+            pipelined: entries("kernel.pipelined", |kernel| kernel.pipelined, 1, default.pipelined)?,
+            stash_blocks: entries("kernel.stash_blocks", |kernel| kernel.stash_blocks, 1, default.stash_blocks)?,
+            // The entries for what finds no room count too: one a protocol, one for the round trips, 128 for exchanges.
+            totals: entries("kernel.totals", |kernel| kernel.totals, 3, default.totals)?,
+            round_trips: entries("kernel.round_trips", |kernel| kernel.round_trips, 2, default.round_trips)?,
+            listeners: entries("kernel.listeners", |kernel| kernel.listeners, 1, default.listeners)?,
+            interfaces: entries("kernel.interfaces", |kernel| kernel.interfaces, 1, default.interfaces)?,
+            cells: entries("kernel.cells", |kernel| kernel.cells, 256, default.cells)?,
         })
     }
 

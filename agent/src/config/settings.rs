@@ -171,10 +171,40 @@ pub struct Limits {
 pub struct Kernel {
     /// Ring buffer that carries detail, in bytes; a power of two.
     pub ring_bytes: u32,
-    /// Entries of the map that aggregates bytes by owner.
+    /// Requests that wait for their answers beyond two on a connection.
+    pub pipelined: u32,
+    /// Blocks of 16 KiB for what arrives out of order.
+    pub stash_blocks: u32,
+    /// Keys by which socket bytes are told apart: protocol, role, port and process.
+    pub totals: u32,
+    /// Keys by which round-trip times are told apart: role and port.
+    pub round_trips: u32,
+    /// Ports that somebody listens on.
+    pub listeners: u32,
+    /// Interfaces, over all the time that the books are kept.
+    pub interfaces: u32,
+    /// Series of exchanges: service, endpoint, method and status.
     pub cells: u32,
-    /// Entries of the map of sockets that ended and were not read yet.
-    pub sockets: u32,
+}
+
+impl Kernel {
+    /// The size of each map that has one to choose, by the map's name.
+    #[must_use]
+    pub fn maps(&self) -> [(&'static str, u32); 11] {
+        [
+            ("JOURNAL", self.ring_bytes),
+            ("DEEP", self.pipelined),
+            ("BLOCKS", self.stash_blocks),
+            ("FREE_BLOCKS", self.stash_blocks),
+            ("TOTALS", self.totals),
+            ("ROUND_TRIPS", self.round_trips),
+            ("LISTENERS", self.listeners),
+            ("FAR_INTERFACES", self.interfaces),
+            ("INTERFACE_NAMES", self.interfaces),
+            ("SEGMENTED", self.interfaces),
+            ("BOOK_CELLS", self.cells),
+        ]
+    }
 }
 
 impl Settings {
@@ -199,7 +229,16 @@ impl Default for Limits {
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { ring_bytes: 4 << 20, cells: 65_536, sockets: 65_536 }
+        Self {
+            ring_bytes: 16 << 20,
+            pipelined: 16_384,
+            stash_blocks: 512,
+            totals: 8_192,
+            round_trips: 1_024,
+            listeners: 16_384,
+            interfaces: 8_192,
+            cells: 16_384,
+        }
     }
 }
 

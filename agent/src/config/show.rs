@@ -56,8 +56,13 @@ pub fn show(effective: &Effective) -> String {
     page.line("limits.processes", number(settings.limits.processes));
     page.table("kernel");
     page.line("kernel.ring_bytes", number(settings.kernel.ring_bytes));
+    page.line("kernel.pipelined", number(settings.kernel.pipelined));
+    page.line("kernel.stash_blocks", number(settings.kernel.stash_blocks));
+    page.line("kernel.totals", number(settings.kernel.totals));
+    page.line("kernel.round_trips", number(settings.kernel.round_trips));
+    page.line("kernel.listeners", number(settings.kernel.listeners));
+    page.line("kernel.interfaces", number(settings.kernel.interfaces));
     page.line("kernel.cells", number(settings.kernel.cells));
-    page.line("kernel.sockets", number(settings.kernel.sockets));
     page.text
 }
 

@@ -133,8 +133,14 @@ impl Interfaces {
             if self.attached.contains_key(&device.index) && !renamed {
                 continue;
             }
-            if let Err(error) = self.names.insert(device.index, name_bytes(&device.name), 0) {
-                tracing::warn!(interface = device.name, %error, "cannot note the interface's name");
+            // Without a name nobody would ever see what was counted.
+            if self.names.insert(device.index, name_bytes(&device.name), 0).is_err() && !renamed {
+                let problem = "its map has no room for another interface (kernel.interfaces)".to_owned();
+                tracing::warn!(interface = device.name, problem, "interface is not counted");
+                let (name, problem) = (device.name.clone(), Some(problem));
+                let none = Attached { name, links: Vec::new(), problem, segments: Some(device.segments) };
+                self.attached.insert(device.index, none);
+                continue;
             }
             if renamed {
                 if let Some(attached) = self.attached.get_mut(&device.index) {
@@ -174,8 +180,10 @@ impl Interfaces {
             let blank: Result<PerCpuValues<[u8; INTERFACE]>, _> =
                 PerCpuValues::try_from(vec![[0; INTERFACE]; aya::util::nr_cpus().unwrap_or(1)]);
             // NOEXIST: counters of an earlier run stay.
-            if let Ok(blank) = blank {
-                let _ = self.far.insert(device.index, blank, 1);
+            let is_refused = blank.is_ok_and(|blank| self.far.insert(device.index, blank, 1).is_err());
+            if is_refused && self.far.get(&device.index, 0).is_err() {
+                attached.problem = Some("its map has no room for another interface (kernel.interfaces)".to_owned());
+                return attached;
             }
         }
         for (program, direction) in PROGRAMS {

@@ -38,7 +38,7 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{ProgramState, ReadError, Snapshot};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 21] = [
     "SOCKET",
     "OWNER",
     "CONN",
@@ -47,6 +47,7 @@ const PINNED: [&str; 20] = [
     "STASH",
     "BLOCKS",
     "FREE_BLOCKS",
+    "STASHED",
     "SERVICE_PORTS",
     "SPILLS",
     "LOST",
@@ -96,13 +97,16 @@ impl Kernel {
         let fingerprint = object::fingerprint(&bytes) ^ scope ^ (u64::from(log_level) << 32);
         let kept = keeps(pins.as_ref(), fingerprint, log_level == 0)?;
 
-        let wake: u64 = 4 << 20;
+        let wake = u64::from(settings.kernel.ring_bytes) / 4;
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
         loader.override_global("ONLY_NETNS", &only_netns, true);
         loader.override_global("ONLY_CGROUP", &only_cgroup, true);
         loader.override_global(aya_log::LEVEL, &log_level, true);
+        for (name, entries) in settings.kernel.maps() {
+            loader.map_max_entries(name, entries);
+        }
         if let Some(pins) = &pins {
             for name in PINNED.into_iter().chain(["LAYOUT"]) {
                 loader.map_pin_path(name, pins.map(name));

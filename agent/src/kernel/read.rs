@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue};
-use sockmeter_ebpf::layout::{self, LOSSES, SERVICES, Spill};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue};
+use sockmeter_ebpf::conn::Entry;
+use sockmeter_ebpf::layout::{self, DeepKey, LOSSES, ListenerKey, SERVICES, Spill};
 use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
-use sockmeter_ebpf::stash::BLOCKS;
 
 use super::{Refusal, take};
 use crate::snapshot::{MapFill, ReadError, Snapshot};
@@ -16,6 +16,9 @@ const TOTALS: usize = size_of::<Totals>();
 const TRIPS_KEY: usize = size_of::<RoundTripKey>();
 const TRIPS: usize = size_of::<RoundTrips>();
 const SPILL: usize = size_of::<Spill>();
+const DEEP_KEY: usize = size_of::<DeepKey>();
+const ENTRY: usize = size_of::<Entry>();
+const LISTENER_KEY: usize = size_of::<ListenerKey>();
 
 /// The maps of totals.
 pub(super) struct Maps {
@@ -26,17 +29,40 @@ pub(super) struct Maps {
     lost: PerCpuArray<MapData, u64>,
     layout: Array<MapData, [u64; 2]>,
     free_blocks: Queue<MapData, u32>,
+    deep: HashMap<MapData, [u8; DEEP_KEY], [u8; ENTRY]>,
+    listeners: HashMap<MapData, [u8; LISTENER_KEY], u32>,
+    stashed: Array<MapData, u64>,
+    /// Of `totals`, `round_trips`, `pipelined`, `listeners`, `stash_blocks`.
+    capacities: [u64; 5],
+}
+
+/// How many entries a map has room for: a pinned one may be of another size than what is configured.
+pub(super) fn capacity(ebpf: &Ebpf, name: &str) -> Result<u32, Refusal> {
+    let map = ebpf.map(name).ok_or_else(|| Refusal::new(format!("the kernel object has no map {name}")))?;
+    let (Map::Array(data) | Map::HashMap(data) | Map::PerCpuHashMap(data) | Map::Queue(data)) = map else {
+        return Err(Refusal::new(format!("the map {name} is of a kind that is not measured")));
+    };
+    let found = data.info().map_err(|error| Refusal::because(format!("cannot ask for the map {name}"), &error))?;
+    Ok(found.max_entries())
 }
 
 /// What is pinned as the layout at `path`.
 pub(super) fn layout(path: &Path) -> Option<[u64; 2]> {
-    let map = aya::maps::Map::Array(MapData::from_pin(path).ok()?);
+    let map = Map::Array(MapData::from_pin(path).ok()?);
     Array::<MapData, [u64; 2]>::try_from(map).ok()?.get(&0, 0).ok()
 }
 
 impl Maps {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Refusal> {
+        let mut capacities = [0; 5];
+        for (slot, name) in capacities.iter_mut().zip(["TOTALS", "ROUND_TRIPS", "DEEP", "LISTENERS", "BLOCKS"]) {
+            *slot = u64::from(capacity(ebpf, name)?);
+        }
         Ok(Self {
+            capacities,
+            deep: take(ebpf, "DEEP")?,
+            listeners: take(ebpf, "LISTENERS")?,
+            stashed: take(ebpf, "STASHED")?,
             totals: take(ebpf, "TOTALS")?,
             round_trips: take(ebpf, "ROUND_TRIPS")?,
             sockets: take(ebpf, "SOCKETS")?,
@@ -52,7 +78,8 @@ impl Maps {
         let failed = |error: MapError| Refusal::because("cannot prepare the maps", &error);
         let is_new = self.layout.get(&0, 0).map_err(failed)? == [0, 0];
         if is_new {
-            for block in 0..BLOCKS {
+            let [.., blocks] = self.capacities;
+            for block in 0..u32::try_from(blocks).unwrap_or(u32::MAX) {
                 self.free_blocks.push(block, 0).map_err(failed)?;
             }
         }
@@ -98,8 +125,17 @@ impl Maps {
             snapshot.lost.push(cpus.iter().sum());
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-        snapshot.maps.push(MapFill { map: "totals", entries: count(snapshot.totals.len()), capacity: 8192 });
-        snapshot.maps.push(MapFill { map: "round_trips", entries: count(snapshot.round_trips.len()), capacity: 1024 });
+        let stashed = self.stashed.get(&0, 0).map_err(|error| failed("STASHED", &error))?;
+        let fills = [
+            ("totals", count(snapshot.totals.len())),
+            ("round_trips", count(snapshot.round_trips.len())),
+            ("pipelined", count(self.deep.keys().count())),
+            ("listeners", count(self.listeners.keys().count())),
+            ("stash_blocks", stashed),
+        ];
+        for ((map, entries), capacity) in fills.into_iter().zip(self.capacities) {
+            snapshot.maps.push(MapFill { map, entries, capacity });
+        }
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use super::store::Store;
 use crate::attribution;
 use crate::route::{Endpoint, EndpointCap, OTHER, Routes};
 
-/// Cells that are given out by name; a few more may exist for what is folded.
-const MOST_CELLS: usize = 16_000;
+/// Cells that are kept back for what is folded when the store is nearly full: all statuses of the usual methods.
+const MOST_FOLDED: u32 = 64;
 
 /// What is configured for a service.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub struct Books<S> {
     /// Postings of services that are not known, and writes that were refused: both never happen unless something is
     /// badly wrong, and are then said.
     refused: u64,
+    /// Exchanges whose series had to be another one because the store is nearly full.
+    folded: u64,
 }
 
 impl<S: Store> Books<S> {
@@ -72,8 +74,14 @@ impl<S: Store> Books<S> {
     /// # Errors
     /// When there are more services than numbers, or the store refuses.
     pub fn open(store: S, configured: Vec<ServiceSettings>) -> Result<Self, super::StoreError> {
-        let mut books =
-            Self { store, services: Vec::new(), cells: Vec::new(), no_routes: Routes::default(), refused: 0 };
+        let mut books = Self {
+            store,
+            services: Vec::new(),
+            cells: Vec::new(),
+            no_routes: Routes::default(),
+            refused: 0,
+            folded: 0,
+        };
         for (id, bytes) in books.store.ledgers() {
             if let (Some(ledger), Ok(number)) = (Ledger::from_bytes(&bytes), u16::try_from(id)) {
                 books.add_service(number, ledger);
@@ -168,8 +176,16 @@ impl<S: Store> Books<S> {
             exchange.endpoint =
                 if Cell::fits(&exchange.endpoint) { service.cap.admit(&exchange.endpoint) } else { Endpoint::OTHER };
             let mut key = (exchange.endpoint.clone(), exchange.method, exchange.status);
-            if self.cells.len() >= MOST_CELLS && !service.by_name.contains_key(&key) {
-                key = (Endpoint::OTHER, OTHER, 0);
+            let room = self.store.most_cells().saturating_sub(self.cells.len());
+            // One more for every service: there must always be a cell to fall back on.
+            let last = usize::try_from(SERVICES).unwrap_or(usize::MAX);
+            if room <= last + usize::try_from(MOST_FOLDED).unwrap_or(usize::MAX) && !service.by_name.contains_key(&key)
+            {
+                self.folded += 1;
+                key.0 = Endpoint::OTHER;
+                if room <= last && !service.by_name.contains_key(&key) {
+                    key = (Endpoint::OTHER, OTHER, 0);
+                }
             }
             let id = *service.by_name.entry(key).or_insert_with_key(|(endpoint, method, status)| {
                 self.cells.push(Cell::new(posting.service, method, endpoint.clone(), *status));
@@ -198,6 +214,11 @@ impl<S: Store> Books<S> {
     /// The cells of all services.
     pub fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// Exchanges that were booked under `other` because there was no room for their own series.
+    pub fn folded(&self) -> u64 {
+        self.folded
     }
 
     /// Postings and writes that were refused.

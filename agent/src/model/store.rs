@@ -19,6 +19,8 @@ pub trait Store {
     /// # Errors
     /// When there is no room.
     fn save_ledger(&mut self, id: u32, ledger: &[u8; LEDGER]) -> Result<(), StoreError>;
+    /// How many cells there is room for.
+    fn most_cells(&self) -> usize;
     /// All cells.
     fn cells(&self) -> Vec<(u32, [u8; CELL])>;
     /// All ledgers.
@@ -36,6 +38,10 @@ impl Store for Forgetful {
 
     fn save_ledger(&mut self, _: u32, _: &[u8; LEDGER]) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn most_cells(&self) -> usize {
+        16_384
     }
 
     fn cells(&self) -> Vec<(u32, [u8; CELL])> {

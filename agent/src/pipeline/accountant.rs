@@ -200,6 +200,7 @@ impl<S: Store> Desk<S> {
             snapshot: &self.snapshot,
             bounds: self.own.bounds,
             refused: self.own.books.refused(),
+            folded: self.own.books.folded(),
             damaged: self.own.journal.damaged(),
         }
     }

@@ -3,13 +3,14 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
+use sockmeter_ebpf::layout::ListenerKey;
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::OBSERVED;
 
-use super::maps::{CONN, OWNER, SOCKET};
+use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
 use super::outside::Kernel;
 use super::stash;
-use super::tcp::{CLOSE, Tcp};
+use super::tcp::{CLOSE, LISTEN, Tcp};
 use super::totals;
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
@@ -25,6 +26,11 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
     let Some(tcp) = Tcp::of(sk) else {
         return 0;
     };
+    if old == i32::from(LISTEN) {
+        // If there is another one on the port, the next pass notes it again.
+        let _ = LISTENERS.remove(ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) });
+        return 0;
+    }
     let Some(socket) = SOCKET.of(tcp.sk(), false) else {
         return 0;
     };

@@ -1,4 +1,4 @@
-//! All maps. Beside each its capacity, what it costs, and what happens when it is full.
+//! All maps. Beside each its capacity (what is configured may replace it), what it costs, and what happens when it is full.
 
 use core::ffi::c_void;
 
@@ -175,6 +175,10 @@ pub(super) static STASH: Storage<Stash, NO_PREALLOC> = Storage::new();
 /// The pieces' bytes: 512 blocks of 16 KiB. All in use: the connection's detail is given up, its bytes go to `lost`.
 #[btf_map]
 pub(super) static BLOCKS: Array<Block, { stash::BLOCKS as usize }> = Array::new();
+
+/// How many blocks are in use.
+#[btf_map]
+pub(super) static STASHED: Array<u64, 1> = Array::new();
 
 /// Numbers of the free blocks; user space fills it when it makes the maps.
 #[btf_map]

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use sockmeter_ebpf::conn::Outside as _;
-use sockmeter_ebpf::layout::{LOSS_STORAGE, ListenerKey};
+use sockmeter_ebpf::layout::{LOSS_LISTENERS, LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{BOUND, COMM, Live, OBSERVED, Owner, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
@@ -45,7 +45,9 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     let state = tcp.state();
     let listener = ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) };
     if state == LISTEN {
-        let _ = LISTENERS.insert(listener, 1, 0);
+        if LISTENERS.get_ptr(listener).is_none() && LISTENERS.insert(listener, 1, 0).is_err() {
+            Kernel.lost(LOSS_LISTENERS);
+        }
     }
     if state == LISTEN || state == CLOSE {
         return 0;

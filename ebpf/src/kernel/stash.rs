@@ -10,7 +10,7 @@ use sockmeter_ebpf::http::side::NEVER;
 use sockmeter_ebpf::stash::{APPENDED, BLOCK, Block, FILLING, FREE, ITEMS, Item, READY, Stash};
 
 use super::atomic::{claim, set};
-use super::maps::{BLOCKS, FREE_BLOCKS, STASH};
+use super::maps::{BLOCKS, FREE_BLOCKS, STASH, STASHED};
 use super::outside::Kernel;
 
 /// Pieces of one segment: as many as a direction can hold.
@@ -102,8 +102,9 @@ impl Keeping {
             set(&raw mut item.state, FREE);
             return false;
         };
+        in_use(1);
         if !self.copy(block, 0, len, BLOCK) {
-            let _ = FREE_BLOCKS.push(&block, 0);
+            give_back(block);
             set(&raw mut item.state, FREE);
             return false;
         }
@@ -270,11 +271,24 @@ extern "C" fn find_kept(stash: *mut Stash, direction: u32, want: u64) -> u32 {
 }
 
 #[inline(always)]
+fn give_back(block: u32) {
+    let _ = FREE_BLOCKS.push(&block, 0);
+    in_use(u64::MAX);
+}
+
+/// Adds to the number of blocks in use; `u64::MAX` takes one off.
+#[inline(always)]
+fn in_use(more: u64) {
+    if let Some(count) = STASHED.get_ptr_mut(0) {
+        super::atomic::add(count, more);
+    }
+}
+
+#[inline(always)]
 fn drop_item(item: *mut Item) {
     // SAFETY: an item of socket storage that the caller may change.
     unsafe {
-        let block = (*item).block;
-        let _ = FREE_BLOCKS.push(&block, 0);
+        give_back((*item).block);
         set(&raw mut (*item).state, FREE);
     }
 }

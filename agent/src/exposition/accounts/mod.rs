@@ -34,6 +34,8 @@ pub struct Accounts<'a> {
     pub refused: u64,
     /// Records of the journal that were no postings.
     pub damaged: u64,
+    /// Exchanges whose series found no room and had to be another one.
+    pub folded: u64,
 }
 
 impl<'a> Accounts<'a> {
@@ -62,7 +64,7 @@ impl<'a> Accounts<'a> {
         let kernel = LOSS_NAMES.iter().enumerate();
         let mut losses: Vec<(&str, u64)> =
             kernel.map(|(index, name)| (*name, self.snapshot.lost.get(index).copied().unwrap_or(0))).collect();
-        losses.extend([("refused", self.refused), ("damaged", self.damaged)]);
+        losses.extend([("refused", self.refused), ("damaged", self.damaged), ("cells", self.folded)]);
         losses
     }
 

@@ -129,7 +129,7 @@ fn snapshot() -> Snapshot {
 fn page_of<S: Store>(books: &Books<S>, snapshot: &Snapshot, rates: &BTreeMap<u16, Rate>, format: Format) -> String {
     let mut page = Page::new(format);
     let (services, cells, refused) = (books.services(), books.cells(), books.refused());
-    Accounts { services, cells, rates, snapshot, bounds: BOUNDS, refused, damaged: 9 }.write(&mut page);
+    Accounts { services, cells, rates, snapshot, bounds: BOUNDS, refused, damaged: 9, folded: 0 }.write(&mut page);
     String::from_utf8(page.finish()).unwrap()
 }
 
@@ -218,7 +218,7 @@ fn what_is_always_there_is_there_before_anything_happened() {
             wanted.push(format!("sockmeter_sockets protocol=udp role={role} state={state}"));
         }
     }
-    for reason in ["journal", "pipeline", "storage", "stash", "packet", "totals", "refused"] {
+    for reason in ["journal", "pipeline", "storage", "stash", "packet", "totals", "listeners", "refused", "cells"] {
         wanted.push(format!("sockmeter_lost_total reason={reason}"));
     }
     let mut wanted: BTreeMap<String, f64> = wanted.into_iter().map(|name| (name, 0.0)).collect();
@@ -260,8 +260,8 @@ fn a_posting_taken_twice_changes_nothing() {
 }
 
 /// What a store kept, for the next run.
-#[derive(Debug, Clone, Default)]
-struct Shelf(Rc<RefCell<(Cells, Ledgers)>>);
+#[derive(Debug, Clone)]
+struct Shelf(Rc<RefCell<(Cells, Ledgers)>>, usize);
 
 type Cells = BTreeMap<u32, [u8; CELL]>;
 type Ledgers = BTreeMap<u32, [u8; LEDGER]>;
@@ -277,6 +277,10 @@ impl Store for Shelf {
         Ok(())
     }
 
+    fn most_cells(&self) -> usize {
+        self.1
+    }
+
     fn cells(&self) -> Vec<(u32, [u8; CELL])> {
         self.0.borrow().0.iter().map(|(id, cell)| (*id, *cell)).collect()
     }
@@ -290,7 +294,7 @@ impl Store for Shelf {
 fn books_that_were_kept_go_on_wherever_the_agent_was_stopped() {
     let whole = page_of(&booked(Forgetful, 1), &snapshot(), &BTreeMap::new(), Format::Text);
     for stop in 0..=postings().len() {
-        let shelf = Shelf::default();
+        let shelf = Shelf(Rc::default(), 16_384);
         let mut books = Books::open(shelf.clone(), vec![service("scheduler")]).unwrap();
         for (posting, head) in &postings()[..stop] {
             books.book(posting, head);
@@ -307,7 +311,7 @@ fn books_that_were_kept_go_on_wherever_the_agent_was_stopped() {
 
 #[test]
 fn a_service_that_is_not_observed_any_more_keeps_its_totals_without_sizes() {
-    let shelf = Shelf::default();
+    let shelf = Shelf(Rc::default(), 16_384);
     drop(booked(shelf.clone(), 1));
     let books = Books::open(shelf, vec![service("api")]).unwrap();
     let found = samples(&page_of(&books, &snapshot(), &BTreeMap::new(), Format::Text));
@@ -322,8 +326,16 @@ fn the_totals_as_json() {
     let books = booked(Forgetful, 1);
     let (snapshot, rates) = (snapshot(), BTreeMap::new());
     let (services, cells) = (books.services(), books.cells());
-    let accounts =
-        Accounts { services, cells, rates: &rates, snapshot: &snapshot, bounds: BOUNDS, refused: 0, damaged: 9 };
+    let accounts = Accounts {
+        services,
+        cells,
+        rates: &rates,
+        snapshot: &snapshot,
+        bounds: BOUNDS,
+        refused: 0,
+        damaged: 9,
+        folded: 0,
+    };
     let none = |not_http: u64, lost: u64| {
         serde_json::json!({"mid_stream": 0, "not_http": not_http, "syn_data": 0, "lost": lost, "upgraded": 0, "tls": 0,
             "tls_overhead": 0, "agent": 0})
@@ -342,7 +354,7 @@ fn the_totals_as_json() {
             "ledger_imbalance_bytes": {"inbound": 0, "outbound": 0},
         }},
         "interfaces": {"wg0": interface, "blue/gone": interface},
-        "lost": {"journal": 1, "pipeline": 0, "storage": 0, "stash": 0, "packet": 0, "totals": 2, "refused": 0, "damaged": 9},
+        "lost": {"journal": 1, "pipeline": 0, "storage": 0, "stash": 0, "packet": 0, "totals": 2, "listeners": 0, "refused": 0, "damaged": 9, "cells": 0},
     });
     assert_eq!(accounts.stats(), wanted);
 }
