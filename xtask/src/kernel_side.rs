@@ -40,8 +40,21 @@ pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("RUSTFLAGS"))?;
         let built = folder.join(TARGET).join("release/sockmeter-ebpf");
-        copy_if_changed(&built, &workspace.kernel_object())
+        let bare = folder.join("bare.o");
+        strip(workspace, &built, &bare)?;
+        copy_if_changed(&bare, &workspace.kernel_object())
     })
+}
+
+/// Leaves out what only a debugger would read, which is four fifths of the object and goes into every binary. BTF, of
+/// which the kernel reads the lines of the source for the verifier's messages, stays.
+fn strip(workspace: &Workspace, from: &Path, to: &Path) -> Result<()> {
+    let told = |arguments: &[&str]| output_of(workspace.program("rustc").args(arguments)).context("rustc does not run");
+    let (version, sysroot) = (told(&["-vV"])?, told(&["--print", "sysroot"])?);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    // Part of every toolchain since Rust 1.77, because `strip = true` needs it on some hosts.
+    let tool = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    run(workspace.program(&tool.to_string_lossy()).arg("--strip-debug").arg(from).arg(to))
 }
 
 /// The source of `core`, which is a component of the toolchain that rust-toolchain.toml names.

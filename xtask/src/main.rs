@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod bench;
 mod kernel_side;
 mod setup;
 mod steps;
@@ -45,6 +46,15 @@ enum Command {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Measure what the agent costs, as root: `cargo xtask bench --quick`, `cargo xtask bench http --out DIR`
+    ///
+    /// Parts: start, resting, programs, growth, http, alone, bulk and, with --peers or by name, peers. Writes
+    /// docs/benchmarks/DATE-MACHINE unless --out says otherwise.
+    Bench {
+        /// Parts, --quick, --peers, --out DIR
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -70,6 +80,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
         Command::Test { ring: None, filter } => tests::everything(&workspace, &steps, &filter),
         Command::Test { ring: Some(ring), filter } => tests::one_ring(&workspace, &steps, ring, &filter),
+        Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     }

@@ -62,6 +62,9 @@ const PINNED: [&str; 21] = [
     "BOOK_LEDGERS",
 ];
 
+/// The programs that pass over the live sockets of a namespace.
+const PASSES: [&str; 2] = ["snapshot_tcp", "snapshot_udp"];
+
 /// The kernel side, attached.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -115,17 +118,11 @@ impl Kernel {
         let mut ebpf = loader.load(&bytes).map_err(|error| object::refused(&error))?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.prepare(fingerprint)?;
-        for (name, kind) in [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp")] {
-            let refused = |error: &(dyn std::error::Error + 'static)| {
-                Refusal::because(format!("cannot load the program {name}"), error)
-            };
-            let program = iterator(&mut ebpf, name).map_err(|error| Refusal::new(error.to_string()))?;
-            program.load(kind, &btf).map_err(|error| refused(&error))?;
-        }
+        programs::load(&mut ebpf, &btf, !kept)?;
         let mut links = Vec::new();
         for name in programs::ATTACHED {
             if !kept {
-                links.extend(programs::attach(&mut ebpf, name, &cgroup, &btf, pins.as_ref())?);
+                links.extend(programs::attach(&mut ebpf, name, &cgroup, pins.as_ref())?);
             }
         }
         let programs = programs::ATTACHED.map(|name| programs::state(name, programs::target(name), None)).to_vec();
@@ -204,19 +201,16 @@ impl Kernel {
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.pass_on();
         }
-        for name in ["snapshot_tcp", "snapshot_udp"] {
-            let program = iterator(&mut self.ebpf, name)?;
-            snapshot.live.extend(namespaces::here(program)?);
-            if self.all_namespaces {
-                for path in namespaces::others(self.netns).values() {
-                    match namespaces::there(program, path) {
-                        Ok(live) => snapshot.live.extend(live),
-                        Err(error) => {
-                            tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
-                        }
-                    }
-                }
+        for name in PASSES {
+            snapshot.live.extend(namespaces::here(iterator(&mut self.ebpf, name)?)?);
+        }
+        if self.all_namespaces {
+            let mut passes = Vec::new();
+            for path in namespaces::others(self.netns).into_values() {
+                let [tcp, udp] = PASSES.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
+                passes.push((path, [tcp?, udp?]));
             }
+            snapshot.live.extend(namespaces::there(passes)?);
         }
         self.maps.read(&mut snapshot)?;
         snapshot.interfaces = self.interfaces.read(devices);

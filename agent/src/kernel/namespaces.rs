@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aya::programs::Iter;
 use aya::programs::iter::IterLink;
@@ -45,27 +45,45 @@ pub(super) fn here(program: &mut Iter) -> Result<Vec<Live>, ReadError> {
     read(link(program)?).map_err(|error| failed(&error))
 }
 
-/// Runs an iterator in another namespace; an empty list if that is gone meanwhile.
-pub(super) fn there(program: &mut Iter, path: &std::path::Path) -> Result<Vec<Live>, ReadError> {
-    let link = link(program)?;
+/// Runs both iterators in other namespaces, in one thread that goes from one to the next. A namespace that is gone
+/// meanwhile has no sockets; one that cannot be entered is left out.
+pub(super) fn there(passes: Vec<(PathBuf, [IterLink; 2])>) -> Result<Vec<Live>, ReadError> {
+    if passes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reading = std::thread::spawn(move || {
+        let mut live = Vec::new();
+        for (path, links) in passes {
+            match enter_and_read(&path, links) {
+                Ok(more) => live.extend(more),
+                Err(error) => tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets"),
+            }
+        }
+        live
+    });
+    reading
+        .join()
+        .map_err(|_| ReadError { what: "sockets of other namespaces", why: "the reading thread ended".to_owned() })
+}
+
+fn enter_and_read(path: &Path, links: [IterLink; 2]) -> std::io::Result<Vec<Live>> {
     let Ok(namespace) = File::open(path) else {
         return Ok(Vec::new());
     };
-    let reading = std::thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET)?;
-        read(link)
-    });
-    match reading.join() {
-        Ok(result) => result.map_err(|error| failed(&error)),
-        Err(_) => Err(ReadError { what: "sockets of a namespace", why: "the reading thread ended".to_owned() }),
+    setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    let mut live = Vec::new();
+    for link in links {
+        live.extend(read(link)?);
     }
+    Ok(live)
 }
 
 fn failed(error: &std::io::Error) -> ReadError {
     ReadError { what: "sockets", why: error.to_string() }
 }
 
-fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
+/// A pass that is yet to be made, wherever it is read.
+pub(super) fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
     let failed = |error: aya::programs::ProgramError| ReadError { what: "sockets", why: error.to_string() };
     let id = program.attach().map_err(failed)?;
     program.take_link(id).map_err(failed)

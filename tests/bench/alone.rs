@@ -1,0 +1,70 @@
+//! The same load with each kernel program alone. The agent starts as usual; then all links but the wanted ones are let
+//! go of by removing their pins, which is all that keeps them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::Effort;
+use crate::http::{Connections, wrk};
+use crate::pairs::{Pairs, alternate};
+use crate::report::{Part, Table};
+use crate::stage::{OBSERVED, Stage};
+
+/// What stays attached: a name, and how the names of its links begin.
+const VARIANTS: [(&str, &[&str]); 9] = [
+    ("none (the agent's user side alone)", &[]),
+    ("interface_receives", &["interface_receives"]),
+    ("interface_sends", &["interface_sends"]),
+    ("packet_received, nothing observed", &["packet_received"]),
+    ("packet_sent, nothing observed", &["packet_sent"]),
+    ("connection_begins", &["connection_begins"]),
+    ("connection_ends", &["connection_ends"]),
+    ("socket_made and socket_released", &["socket_"]),
+    ("connection_begins, packet_received, packet_sent: reading HTTP", &["connection_begins", "packet_"]),
+];
+
+/// Lets go of all links but those.
+fn keep(links: &Path, wanted: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(links)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !wanted.iter().any(|start| name.starts_with(start)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The part.
+pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
+    let mut part = Part::new(
+        "Each kernel program alone",
+        "As above; \"with\" is the agent with only these programs attached. Requests per second; the ratio is taken pair by \
+         pair. A ratio differs from 1 by what the program costs and by noise: see how far it spreads.",
+    );
+    let mut table = Table::new(&["attached", "load", "without", "with", "with / without"]);
+    let (pairs, seconds) = if effort.quick { (1, 1) } else { (4, 1) };
+    for (name, wanted) in VARIANTS {
+        for connections in Connections::BOTH {
+            let one = || wrk(stage, connections, OBSERVED, "/small.txt", seconds);
+            let found = alternate(pairs, one, || {
+                let agent = stage.agent()?;
+                keep(&agent.pins().join("links"), wanted)?;
+                one()
+            })?;
+            let pairs = Pairs::of(&found, |counted| counted.requests);
+            part.raw(&format!("{name}: {}", connections.words()), pairs.json());
+            table.row([
+                name.to_owned(),
+                connections.words().to_owned(),
+                pairs.without.words(0),
+                pairs.with.words(0),
+                pairs.ratio.words(3),
+            ]);
+        }
+    }
+    part.table(table);
+    Ok(part)
+}

@@ -1,0 +1,120 @@
+//! Bulk TCP and UDP by iperf3, over loopback and over a veth pair, without and with the agent.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sockmeter_tests::process::Process;
+use sockmeter_tests::wait;
+
+use crate::Effort;
+use crate::load;
+use crate::pairs::{Pairs, Spread, alternate};
+use crate::report::{Part, Table, Target};
+use crate::stage::Stage;
+
+/// iperf3's own port.
+const PORT: u16 = 5201;
+
+/// A load of iperf3's.
+#[derive(Clone, Copy, Debug)]
+struct Bulk {
+    udp: bool,
+    streams: u32,
+    veth: bool,
+}
+
+impl Bulk {
+    fn words(self) -> String {
+        format!(
+            "{} over {}, {} {}",
+            if self.udp { "UDP" } else { "TCP" },
+            if self.veth { "veth" } else { "loopback" },
+            self.streams,
+            if self.streams == 1 { "stream" } else { "streams" }
+        )
+    }
+
+    /// What arrived, in gigabits per second.
+    fn measure(self, stage: &Stage, seconds: u32) -> Result<f64> {
+        let mut server = stage.here.command("iperf3");
+        // One test, and then it ends by itself.
+        server.args(["-s", "-1", "-p", &PORT.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = Process::start(&mut server)?;
+        wait::until("iperf3 to listen", || Ok(listens(stage)?.then_some(())))?;
+        let (namespace, address) = if self.veth { (&stage.there, "10.77.0.1") } else { (&stage.here, "127.0.0.1") };
+        let mut client = namespace.command("iperf3");
+        client.args(["-J", "-c", address, "-p", &PORT.to_string()]);
+        client.args(["-t", &seconds.to_string(), "-P", &self.streams.to_string()]);
+        if self.udp {
+            // As fast as it goes; a datagram that fits an Ethernet frame.
+            client.args(["-u", "-b", "0", "-l", "1400"]);
+        }
+        let said = load::output(&mut client, Duration::from_secs(u64::from(seconds) + 20))?;
+        server.wait()?;
+        let said: Value = serde_json::from_str(&said).context("iperf3 printed no JSON")?;
+        let end = said.get("end").context("iperf3 gave no result")?;
+        let number = |path: &str| {
+            end.pointer(path).and_then(Value::as_f64).with_context(|| format!("iperf3 gave no {path}: {end}"))
+        };
+        if self.udp {
+            Ok(number("/sum/bits_per_second")? / 1e9 * (1.0 - number("/sum/lost_percent")? / 100.0))
+        } else {
+            Ok(number("/sum_received/bits_per_second")? / 1e9)
+        }
+    }
+}
+
+/// Whether somebody listens on iperf3's port: asked of the kernel, because a connection would be its one test.
+fn listens(stage: &Stage) -> Result<bool> {
+    let found = stage.here.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/tcp6")?))?;
+    let port = format!(":{PORT:04X}");
+    // State 0A is LISTEN (`include/net/tcp_states.h`).
+    Ok(found.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&port)) && words.nth(1) == Some("0A")
+    }))
+}
+
+/// The part.
+pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
+    let mut part = Part::new(
+        "Bulk TCP and UDP",
+        "iperf3 as fast as it goes; gigabits per second that arrived. UDP in datagrams of 1,400 bytes. No port of it is \
+         observed. Both ends are on this machine, so the programs run at both.",
+    );
+    let mut table = Table::new(&["load", "without, Gbit/s", "with, Gbit/s", "with / without"]);
+    let (pairs, seconds) = if effort.quick { (1, 1) } else { (4, 2) };
+    let mut tcp = Vec::new();
+    for (udp, veth, streams) in [false, true]
+        .into_iter()
+        .flat_map(|udp| [false, true].map(|veth| (udp, veth)))
+        .flat_map(|(udp, veth)| [1, 8].map(|streams| (udp, veth, streams)))
+    {
+        let bulk = Bulk { udp, streams, veth };
+        let found = alternate(
+            pairs,
+            || bulk.measure(stage, seconds),
+            || {
+                let _agent = stage.agent()?;
+                bulk.measure(stage, seconds)
+            },
+        )?;
+        let pairs = Pairs::of(&found, |rate| *rate);
+        table.row([bulk.words(), pairs.without.words(2), pairs.with.words(2), pairs.ratio.words(3)]);
+        part.raw(&bulk.words(), pairs.json());
+        if !udp {
+            tcp.push(pairs.ratio.median);
+        }
+    }
+    let all = Spread::of(&tcp);
+    part.target(Target::at_least(
+        "bulk TCP with the agent, share of without (median of the four loads)",
+        0.99,
+        all.median,
+        3,
+    ));
+    part.table(table);
+    Ok(part)
+}

@@ -1,0 +1,150 @@
+//! Programs that do nothing, of the same kinds as ours, attached at the same places: what the kernel's own measuring
+//! says of them is the measuring. They are put into an ELF file here, as an assembler would.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, LinkOrder, Program, ProgramError, TcAttachType};
+use aya::{Btf, Ebpf, EbpfLoader};
+use object::write::{Object, Symbol, SymbolSection};
+use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
+
+use crate::stage::Stage;
+
+/// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
+const PROGRAMS: [(&str, &str, i32); 7] = [
+    ("cgroup_skb/ingress", "empty_received", 1),
+    ("cgroup_skb/egress", "empty_sent", 1),
+    ("classifier", "empty_tcx", -1),
+    ("sockops", "empty_events", 1),
+    ("cgroup/sock_create", "empty_create", 1),
+    ("cgroup/sock_release", "empty_release", 1),
+    ("tp_btf/inet_sock_set_state", "empty_state", 0),
+];
+
+/// `r0 = value; exit` (RFC 9669, 4.1 and 4.3).
+fn instructions(value: i32) -> Vec<u8> {
+    let mut bytes = vec![0xb7, 0, 0, 0];
+    bytes.extend(value.to_le_bytes());
+    bytes.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// The file.
+fn elf() -> Result<Vec<u8>> {
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+    let license = object.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
+    object.append_section_data(license, b"Dual MIT/GPL\0", 1);
+    for (section, name, value) in PROGRAMS {
+        let code = instructions(value);
+        let size = u64::try_from(code.len())?;
+        let section = object.add_section(Vec::new(), section.as_bytes().to_vec(), SectionKind::Text);
+        let value = object.append_section_data(section, &code, 8);
+        object.add_symbol(Symbol {
+            name: name.as_bytes().to_vec(),
+            value,
+            size,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section: SymbolSection::Section(section),
+            flags: SymbolFlags::None,
+        });
+    }
+    Ok(object.write()?)
+}
+
+/// The programs, attached as long as this lives.
+pub(crate) struct Empty(Ebpf);
+
+impl Empty {
+    /// Attaches them where an agent with nginx' cgroup in scope has its own.
+    pub(crate) fn attach(stage: &Stage) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
+        let btf = Btf::from_sys_fs()?;
+        let group = File::open(&stage.group.path)?;
+        for (_, name, _) in PROGRAMS {
+            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+            stage
+                .here
+                .enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))
+                .with_context(|| format!("cannot attach the program {name}"))?;
+        }
+        Ok(Self(ebpf))
+    }
+
+    /// Time and number of runs of each.
+    pub(crate) fn read(&self) -> Result<BTreeMap<&'static str, (Duration, u64)>> {
+        let mut found = BTreeMap::new();
+        for (_, name, _) in PROGRAMS {
+            let program = self.0.program(name).with_context(|| format!("no program {name}"))?;
+            let info = program.info()?;
+            found.insert(name, (info.run_time(), info.run_count()));
+        }
+        Ok(found)
+    }
+}
+
+fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSkb(program) => {
+            program.load()?;
+            let direction =
+                if name == "empty_sent" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
+            program.attach(group, direction, CgroupAttachMode::Single).map(drop)
+        }
+        Program::SchedClassifier(program) => {
+            program.load()?;
+            let order = || TcAttachOptions::TcxOrder(LinkOrder::default());
+            program.attach_with_options("lo", TcAttachType::Ingress, order())?;
+            program.attach_with_options("lo", TcAttachType::Egress, order()).map(drop)
+        }
+        Program::SockOps(program) => {
+            program.load()?;
+            program.attach(group, CgroupAttachMode::Single).map(drop)
+        }
+        Program::CgroupSock(program) => {
+            program.load()?;
+            program.attach(group, CgroupAttachMode::Single).map(drop)
+        }
+        Program::BtfTracePoint(program) => {
+            program.load("inet_sock_set_state", btf)?;
+            program.attach().map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Which empty program is like one of ours.
+pub(crate) fn like(name: &str) -> &'static str {
+    match name {
+        "packet_received" => "empty_received",
+        "packet_sent" => "empty_sent",
+        "interface_receives" | "interface_sends" => "empty_tcx",
+        "connection_begins" => "empty_events",
+        "connection_ends" => "empty_state",
+        "socket_released" => "empty_release",
+        _ => "empty_create",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_file_has_every_program_in_its_section() {
+        let bytes = elf().unwrap();
+        for (section, name, _) in PROGRAMS {
+            for text in [section, name] {
+                let found = bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+                assert_eq!(found, 1, "{text}");
+            }
+        }
+        assert_eq!(instructions(1), [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

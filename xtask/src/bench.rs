@@ -1,0 +1,76 @@
+//! `cargo xtask bench`: builds the agent as it is released, and the benchmark, and runs that as root. The benchmark itself
+//! is in `tests/bench`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::kernel_side;
+use crate::setup;
+use crate::steps::{Steps, output_of, run};
+use crate::workspace::Workspace;
+
+/// Peers that come from the crates registry.
+const PEERS: [&str; 2] = ["bandwhich", "prometheus_wireguard_exporter"];
+
+/// Runs it with these arguments.
+pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[String]) -> Result<()> {
+    setup::packages(steps)?;
+    kernel_side::build(workspace, steps)?;
+    let agent = steps.step("build the agent, static", "cargo xtask bench", || static_agent(workspace))?;
+    let benchmark = steps.step("build the benchmark", "cargo build --release --package sockmeter-tests", || {
+        run(workspace.cargo().args([
+            "build",
+            "--release",
+            "--package",
+            "sockmeter-tests",
+            "--bin",
+            "sockmeter-bench",
+        ]))?;
+        Ok(workspace.target().join("release/sockmeter-bench"))
+    })?;
+    if arguments.iter().any(|argument| argument == "--peers" || argument == "peers") {
+        peers(workspace, steps);
+    }
+    steps.last_word("bench", "cargo xtask bench", || {
+        let mut command = setup::as_root(&benchmark.to_string_lossy())
+            .context("the benchmark needs root, and sudo wants a password\nhint: sudo -v, then again")?;
+        command.current_dir(&workspace.root).stdin(Stdio::null()).env("SOCKMETER_BINARY", &agent);
+        run(command.args(arguments).arg("--tools").arg(workspace.tools()))
+    })
+}
+
+/// The agent with no library of the system's inside it but linked in. With the target named, build scripts and macros
+/// are not built that way.
+fn static_agent(workspace: &Workspace) -> Result<PathBuf> {
+    let version = output_of(workspace.program("rustc").arg("-vV")).context("rustc does not run")?;
+    let Some(target) = version.lines().find_map(|line| line.strip_prefix("host: ")) else {
+        bail!("rustc -vV names no host");
+    };
+    run(workspace
+        .cargo()
+        .args(["build", "--release", "--package", "sockmeter", "--target", target])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
+    Ok(workspace.target().join(target).join("release/sockmeter"))
+}
+
+/// Installs what is missing below `target/`, so that nothing else on the machine changes. One that cannot be installed
+/// is not compared, and the report says so.
+fn peers(workspace: &Workspace, steps: &Steps) {
+    for peer in PEERS {
+        if workspace.tools().join("bin").join(peer).exists() {
+            continue;
+        }
+        steps.say(format_args!("installing {peer} to target/tools, which takes minutes"));
+        let installed = run(workspace
+            .cargo()
+            .args(["install", peer, "--locked", "--quiet", "--root"])
+            .arg(workspace.tools())
+            .env_remove("CARGO_TARGET_DIR"));
+        if let Err(error) = installed {
+            steps.say(format_args!("{peer} is not compared: {error:#}"));
+        }
+    }
+}
