@@ -19,6 +19,11 @@ const DEFAULT_ENDPOINT_LIMIT: usize = 200;
 const RESERVED: [&str; 7] =
     ["sockmeter", "process", "upstream", "ffrtmp", "distributed_llm", "tobogganing", "sasewaddle"];
 
+/// Services that the kernel side has room for (`layout::SERVICES`).
+const MOST: usize = 64;
+/// Ports that it has room for (the map `SERVICE_PORTS`).
+const MOST_PORTS: usize = 4_096;
+
 /// A service: what it is called, and how its sockets are recognised and its exchanges named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -51,6 +56,13 @@ impl Service {
                 }
             }
             services.push(service);
+        }
+        if services.len() > MOST {
+            return Err(ConfigError::new(format!("{} services are configured, wanted at most {MOST}", services.len())));
+        }
+        if owners.len() > MOST_PORTS {
+            let ports = owners.len();
+            return Err(ConfigError::new(format!("the services have {ports} ports, wanted at most {MOST_PORTS}")));
         }
         Ok(services)
     }

@@ -13,6 +13,8 @@ mod chunked_answers;
 mod diagnostics;
 /// nginx' log and the clients' own counts against our exchanges.
 mod equal_books;
+/// Maps that are too small: detail is given up, bytes never.
+mod full;
 /// Interface counters against the kernel's own.
 mod interfaces;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
