@@ -2,6 +2,7 @@
 
 mod atomic;
 mod begin;
+mod bounds;
 mod end;
 mod globals;
 mod handshake;

@@ -16,6 +16,7 @@ use sockmeter_ebpf::message;
 use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
 
 use super::atomic::{self, add};
+use super::bounds;
 use super::globals::journal_wake;
 use super::maps::{BLANK, DEEP, JOURNAL, LOST, SPILLS};
 
@@ -188,11 +189,9 @@ impl Outside for Kernel {
 
     #[inline(always)]
     fn copy(into: *mut u8, from: *const u8, len: u32) {
-        // SAFETY: a local; the verifier wants to see both bounds.
-        let len = unsafe { core::ptr::read_volatile(&raw const len) };
-        if len == 0 || len > REQUEST_HEAD as u32 {
+        let Some(len) = bounds::within(len, REQUEST_HEAD as u32) else {
             return;
-        }
+        };
         // SAFETY: the verifier checks `into`; what cannot be read at `from` is not copied.
         unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) };
     }

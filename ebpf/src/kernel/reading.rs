@@ -14,6 +14,7 @@ use sockmeter_ebpf::stash::Block;
 use sockmeter_ebpf::walk::{Segment, Walk};
 
 use super::atomic::{give, take};
+use super::bounds;
 use super::maps::{DESKS, Desk, WINDOWS};
 use super::outside::Kernel;
 use super::stash;
@@ -30,12 +31,9 @@ struct Payload<const OUT: bool> {
 impl<const OUT: bool> Segment for Payload<OUT> {
     #[inline(always)]
     fn load(&self, offset: u32, into: *mut u8, len: u32) -> bool {
-        // The verifier wants to see both bounds here, the compiler knows better and would take them away.
-        // SAFETY: a local.
-        let len = unsafe { core::ptr::read_volatile(&raw const len) };
-        if len == 0 || len > WINDOW {
+        let Some(len) = bounds::within(len, WINDOW) else {
             return false;
-        }
+        };
         if self.block.is_null() {
             let at = self.at as u32 + offset;
             // SAFETY: `into` has `WINDOW` bytes.

@@ -10,6 +10,7 @@ use sockmeter_ebpf::http::side::NEVER;
 use sockmeter_ebpf::stash::{APPENDED, BLOCK, Block, FILLING, FREE, ITEMS, Item, READY, Stash};
 
 use super::atomic::{claim, set};
+use super::bounds;
 use super::maps::{BLOCKS, FREE_BLOCKS, STASH, STASHED};
 use super::outside::Kernel;
 
@@ -22,15 +23,21 @@ pub(super) fn of(sk: *mut c_void) -> Option<&'static mut Stash> {
     STASH.of(sk, false)
 }
 
+/// Keeping a segment, a piece for each block.
 struct Keeping {
-    stash: *mut Stash,
     skb: *mut __sk_buff,
-    direction: usize,
-    /// Offset in the packet of the next byte to keep.
-    at: u32,
+    stash: *mut Stash,
+    /// See `place`.
+    place: u64,
     from: u64,
     until: u64,
-    kept: bool,
+}
+
+/// Offset in the packet of the next byte to keep, and the direction above it: five arguments are all that a function of
+/// the kernel's can have.
+#[inline(always)]
+fn place(at: u32, direction: usize) -> u64 {
+    u64::from(at) | ((direction as u64) << 32)
 }
 
 /// Keeps `from..until`, which lies at `at` in the packet; false if there is no room.
@@ -40,15 +47,22 @@ pub(super) fn keep(sk: *mut c_void, direction: usize, skb: *mut __sk_buff, at: u
     let Some(stash) = STASH.of(sk, true).or_else(|| STASH.of(sk, false)) else {
         return false;
     };
-    let mut keeping = Keeping { stash, skb, direction, at, from, until, kept: true };
+    keep_pieces(skb, stash, place(at, direction), from, until) != 0
+}
+
+// The functions below are global: see `outside`. Seen within the loops that call them, kernel 7.2 gives up after a million
+// instructions.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_pieces(skb: *mut __sk_buff, stash: *mut Stash, place: u64, from: u64, until: u64) -> u32 {
+    let mut keeping = Keeping { skb, stash, place, from, until };
     Kernel::repeat(PIECES, &mut keeping);
-    if keeping.from < until {
-        keeping.kept = false;
+    // SAFETY: the caller's own, checked for null here.
+    if let Some(stash) = unsafe { stash.as_mut() } {
+        super::atomic::count(&raw mut stash.arrivals[(place >> 32) as usize & 1]);
     }
-    // SAFETY: socket storage, alive as long as the program runs.
-    let arrivals = &raw mut stash.arrivals[direction & 1];
-    super::atomic::count(arrivals);
-    keeping.kept
+    u32::from(keeping.from >= until)
 }
 
 impl Steps for Keeping {
@@ -57,42 +71,60 @@ impl Steps for Keeping {
         if self.from >= self.until {
             return false;
         }
-        // SAFETY: as in `keep`.
-        let stash = unsafe { &mut *self.stash };
         let rest = self.until.wrapping_sub(self.from);
-        let len = if rest > u64::from(BLOCK) { BLOCK } else { rest as u32 };
-        let kept = if len <= APPENDED && self.append(stash, len) { true } else { self.put(stash, len) };
-        if !kept {
-            self.kept = false;
+        let len = if rest > u64::from(BLOCK) { u64::from(BLOCK) } else { rest };
+        if keep_piece(self.skb, self.stash, self.place, self.from, len as u32) == 0 {
             return false;
         }
-        self.from = self.from.wrapping_add(u64::from(len));
-        self.at += len;
+        self.from = self.from.wrapping_add(len);
+        self.place = self.place.wrapping_add(len);
         true
     }
 }
 
-impl Keeping {
-    /// Puts `len` bytes behind those that they follow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_piece(skb: *mut __sk_buff, stash: *mut Stash, place: u64, from: u64, len: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let Some(stash) = (unsafe { stash.as_mut() }) else {
+        return 0;
+    };
+    let piece = Piece { skb, direction: (place >> 32) as usize, at: place as u32, from, len };
+    u32::from((len <= APPENDED && piece.append(stash)) || piece.put(stash))
+}
+
+/// A piece of a segment that is to be kept.
+struct Piece {
+    skb: *mut __sk_buff,
+    direction: usize,
+    /// Offset in the packet.
+    at: u32,
+    from: u64,
+    /// At most `BLOCK`.
+    len: u32,
+}
+
+impl Piece {
+    /// Puts it behind what it follows.
     #[inline(always)]
-    fn append(&mut self, stash: &mut Stash, len: u32) -> bool {
+    fn append(&self, stash: &mut Stash) -> bool {
         let Some(item) = take(stash, self.direction, self.from) else {
             return false;
         };
         // SAFETY: claimed above, nobody else writes it.
         let item = unsafe { &mut *item };
         let have = item.len;
-        let appended = have <= BLOCK - APPENDED && self.copy(item.block, have, len, APPENDED);
+        let appended = have <= BLOCK - APPENDED && self.copy(item.block, have, APPENDED);
         if appended {
-            item.len = have + len;
+            item.len = have + self.len;
         }
         set(&raw mut item.state, READY);
         appended
     }
 
-    /// Puts `len` bytes into a block of their own.
+    /// Puts it into a block of its own.
     #[inline(always)]
-    fn put(&mut self, stash: &mut Stash, len: u32) -> bool {
+    fn put(&self, stash: &mut Stash) -> bool {
         let Some(item) = take(stash, self.direction, NEVER) else {
             return false;
         };
@@ -103,28 +135,30 @@ impl Keeping {
             return false;
         };
         in_use(1);
-        if !self.copy(block, 0, len, BLOCK) {
+        if !self.copy(block, 0, BLOCK) {
             give_back(block);
             set(&raw mut item.state, FREE);
             return false;
         }
         item.from = self.from;
-        item.len = len;
+        item.len = self.len;
         item.block = block;
         set(&raw mut item.state, READY);
         true
     }
 
-    /// Copies the next `len` bytes (at most `most`) of the packet to `offset` (at most `BLOCK - most`) in a block.
+    /// Copies it to `offset` (at most `BLOCK - most`) in a block, if it has at most `most` bytes.
     #[inline(always)]
-    fn copy(&self, block: u32, offset: u32, len: u32, most: u32) -> bool {
+    fn copy(&self, block: u32, offset: u32, most: u32) -> bool {
         let Some(to) = BLOCKS.get_ptr_mut(block) else {
             return false;
         };
-        // SAFETY: locals; the verifier wants to see all bounds.
-        let (len, offset) =
-            unsafe { (core::ptr::read_volatile(&raw const len), core::ptr::read_volatile(&raw const offset)) };
-        if len == 0 || len > most || offset > BLOCK - most {
+        let Some(len) = bounds::within(self.len, most) else {
+            return false;
+        };
+        // SAFETY: a local; see `bounds`.
+        let offset = unsafe { core::ptr::read_volatile(&raw const offset) };
+        if offset > BLOCK - most {
             return false;
         }
         // SAFETY: a block has `BLOCK` bytes.
@@ -132,19 +166,21 @@ impl Keeping {
     }
 }
 
-/// Looks for an item to claim.
+/// Looks for an item to claim. Wide fields only: see `Finding`.
 struct Claiming {
     items: *mut Item,
     cursor: *mut u32,
     /// Where the bytes of the wanted item end; `NEVER`: a free one is wanted.
     end: u64,
-    claimed: *mut Item,
+    /// 1 + the number of the item.
+    claimed: u64,
 }
 
 impl Steps for Claiming {
     #[inline(always)]
     fn step(&mut self) -> bool {
-        let item = item(self.items, self.cursor);
+        let index = following(self.cursor);
+        let item = item(self.items, index);
         // SAFETY: a field of socket storage.
         let state = unsafe { &raw mut (*item).state };
         let mut wanted = FREE;
@@ -157,7 +193,7 @@ impl Steps for Claiming {
             wanted = READY;
         }
         if claim(state, wanted, FILLING) {
-            self.claimed = item;
+            self.claimed = u64::from(index) + 1;
             return false;
         }
         true
@@ -167,10 +203,23 @@ impl Steps for Claiming {
 /// Claims a free item, or the one whose bytes end at `end`.
 #[inline(always)]
 fn take(stash: &mut Stash, direction: usize, end: u64) -> Option<*mut Item> {
+    let claimed = claim_item(stash, direction as u32, end);
+    if claimed == 0 { None } else { Some(item(items(stash, direction), claimed - 1)) }
+}
+
+/// 1 + the number of the item, 0 if there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn claim_item(stash: *mut Stash, direction: u32, end: u64) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let Some(stash) = (unsafe { stash.as_mut() }) else {
+        return 0;
+    };
+    let direction = direction as usize;
     let cursor = &raw mut stash.cursors[direction & 1][0];
-    let mut claiming = Claiming { items: items(stash, direction), cursor, end, claimed: core::ptr::null_mut() };
+    let mut claiming = Claiming { items: items(stash, direction), cursor, end, claimed: 0 };
     Kernel::repeat(ITEMS, &mut claiming);
-    if claiming.claimed.is_null() { None } else { Some(claiming.claimed) }
+    claiming.claimed as u32
 }
 
 #[inline(always)]
@@ -178,15 +227,20 @@ fn items(stash: &mut Stash, direction: usize) -> *mut Item {
     (&raw mut stash.items[direction & 1]).cast()
 }
 
-/// The item under the cursor, which moves on. It goes round, so a search may begin anywhere.
+/// The number under the cursor, which moves on. It goes round, so a search may begin anywhere.
 #[inline(always)]
-fn item(items: *mut Item, cursor: *mut u32) -> *mut Item {
+fn following(cursor: *mut u32) -> u32 {
     // SAFETY: a field of socket storage. Others that put in may move it too: they all try every item.
-    let index = unsafe {
+    unsafe {
         let index = cursor.read_volatile();
         cursor.write_volatile(index.wrapping_add(1));
-        index
-    };
+        index & (ITEMS - 1)
+    }
+}
+
+/// The item of this number; the verifier sees that there is one.
+#[inline(always)]
+fn item(items: *mut Item, index: u32) -> *mut Item {
     items.wrapping_add((index & (ITEMS - 1)) as usize)
 }
 
@@ -212,7 +266,7 @@ struct Finding {
 impl Steps for Finding {
     #[inline(always)]
     fn step(&mut self) -> bool {
-        let item = item(self.items, self.cursor);
+        let item = item(self.items, following(self.cursor));
         // SAFETY: a field of socket storage that other CPUs may be writing.
         if unsafe { core::ptr::read_volatile(&raw const (*item).state) } != READY {
             return true;
