@@ -1,7 +1,10 @@
 //! Version, names and numbers of the maps. Their capacities are defaults that user space may override at load time.
 
-/// Changes with every change of a record or a map; a pinned map of another version is not taken over.
-pub const VERSION: u32 = 1;
+/// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
+/// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
+pub const VERSION: u32 = 2;
+/// The oldest version that is taken over.
+pub const OLDEST: u32 = 1;
 
 /// `Outside::lost`: the journal was full.
 pub const LOSS_JOURNAL: u32 = 0;

@@ -1,5 +1,6 @@
 //! The agent under test: the real binary, in a namespace, with a pin directory of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -54,6 +55,19 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As `start`.
     pub fn start_pinned(namespace: &'a Namespace, arguments: &[&str], pins: PathBuf) -> Result<Self> {
+        Self::start_with(namespace, arguments, pins, &[])
+    }
+
+    /// The same with variables in its environment.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_with(
+        namespace: &'a Namespace,
+        arguments: &[&str],
+        pins: PathBuf,
+        variables: &[(&str, &OsStr)],
+    ) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let log = files.path().join("log");
         let mut command = namespace.command(&binary().to_string_lossy());
@@ -64,7 +78,8 @@ impl<'a> Agent<'a> {
             .args(if arguments.contains(&"--scope") { &[][..] } else { &["--scope", "netns"] })
             .arg("--state-dir")
             .arg(files.path().join("state"))
-            .args(arguments);
+            .args(arguments)
+            .envs(variables.iter().copied());
         let out = fs::File::create(&log)?;
         let err = out.try_clone()?;
         let mut process = Process::start(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)))?;

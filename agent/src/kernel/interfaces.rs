@@ -2,6 +2,8 @@
 //! devices' own counters. Asked by netlink, because `/sys` may show another namespace.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
@@ -14,7 +16,7 @@ use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::offload::Offload;
 use super::pins::Pins;
-use super::{Refusal, programs, take};
+use super::{Refusal, programs, syscall, take};
 use crate::snapshot::{InterfaceCounters, ProgramState, ReadError};
 
 const INTERFACE: usize = size_of::<Interface>();
@@ -77,10 +79,21 @@ pub(super) struct Interfaces {
     names: HashMap<MapData, u32, [u8; 16]>,
     segmented: HashMap<MapData, u32, u32>,
     attached: BTreeMap<u32, Attached>,
+    /// What is pinned runs other programs, which ours replace.
+    replaces: bool,
+}
+
+/// Notes the programs of interfaces.
+pub(super) fn noted(mut running: programs::Running, ebpf: &Ebpf) -> programs::Running {
+    for (name, _) in PROGRAMS {
+        running.note(ebpf, name, None);
+    }
+    running
 }
 
 impl Interfaces {
-    pub(super) fn open(ebpf: &mut Ebpf, patterns: &[String]) -> Result<Self, Refusal> {
+    /// `replaces`: what is pinned from an earlier run is given these programs.
+    pub(super) fn open(ebpf: &mut Ebpf, patterns: &[String], replaces: bool) -> Result<Self, Refusal> {
         for (name, _) in PROGRAMS {
             classifier(ebpf, name)?
                 .load()
@@ -93,6 +106,7 @@ impl Interfaces {
             names: take(ebpf, "INTERFACE_NAMES")?,
             segmented: take(ebpf, "SEGMENTED")?,
             attached: BTreeMap::new(),
+            replaces,
         })
     }
 
@@ -188,7 +202,11 @@ impl Interfaces {
         }
         for (program, direction) in PROGRAMS {
             let pin = pins.map(|pins| pins.link(&link_name(program, device.index)));
-            if pin.as_ref().is_some_and(|pin| pin.exists()) {
+            if let Some(pin) = pin.as_ref().filter(|pin| pin.exists()) {
+                let replaced = if self.replaces { replace(ebpf, program, pin) } else { Ok(()) };
+                if let Err(refusal) = replaced {
+                    attached.problem = Some(refusal.to_string().replace('\n', "; "));
+                }
                 continue;
             }
             match attach(ebpf, program, direction, &device.name) {
@@ -268,6 +286,16 @@ fn link_name(program: &str, index: u32) -> String {
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Refusal> {
     let missing = || Refusal::new(format!("the kernel object has no program {name}"));
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)
+}
+
+/// Gives the link that is pinned there the program that was loaded.
+fn replace(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<(), Refusal> {
+    let program = classifier(ebpf, name)?;
+    let program =
+        program.fd().map_err(|error| Refusal::because(format!("the program {name} is not loaded"), &error))?;
+    syscall::open(pin)
+        .and_then(|link| syscall::replace(link.as_fd(), program.as_fd()))
+        .map_err(|error| Refusal::because(format!("cannot replace the program {name}"), &error))
 }
 
 /// By a tcx link (6.6 and later), which others can stand beside; else as a filter of a `clsact` qdisc, which stays until

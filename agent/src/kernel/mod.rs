@@ -16,6 +16,8 @@ mod pins;
 mod programs;
 mod read;
 mod refusal;
+mod syscall;
+mod takeover;
 
 use std::path::Path;
 
@@ -32,8 +34,10 @@ pub use self::journal::Journal;
 pub use self::offload::Offload;
 use self::pins::Pins;
 pub use self::pins::remove;
+use self::programs::Running;
 use self::read::Maps;
 pub use self::refusal::Refusal;
+use self::takeover::{Found, Layout};
 use crate::config::{Scope, Settings};
 use crate::snapshot::{ProgramState, ReadError, Snapshot};
 
@@ -78,6 +82,8 @@ pub struct Kernel {
     diagnostics: Option<diagnostics::Diagnostics>,
     netns: u32,
     all_namespaces: bool,
+    running: Running,
+    layout: Layout,
 }
 
 impl Kernel {
@@ -98,7 +104,11 @@ impl Kernel {
         // Programs that talk are not the same as those that do not, and only fresh ones are heard.
         let scope = u64::from(only_netns) ^ only_cgroup.rotate_left(16);
         let fingerprint = object::fingerprint(&bytes) ^ scope ^ (u64::from(log_level) << 32);
-        let kept = keeps(pins.as_ref(), fingerprint, log_level == 0)?;
+        let layout = Layout { version: u64::from(layout::VERSION), fingerprint, cgroup: only_cgroup };
+        let found = match &pins {
+            Some(pins) => takeover::look(pins, layout, log_level == 0)?,
+            None => Found::Nothing,
+        };
 
         let wake = u64::from(settings.kernel.ring_bytes) / 4;
         let mut loader = EbpfLoader::new();
@@ -117,17 +127,22 @@ impl Kernel {
         }
         let mut ebpf = loader.load(&bytes).map_err(|error| object::refused(&error))?;
         let mut maps = Maps::open(&mut ebpf)?;
-        maps.prepare(fingerprint)?;
-        programs::load(&mut ebpf, &btf, !kept)?;
+        maps.prepare()?;
+        let stays = found == Found::Same;
+        programs::load(&mut ebpf, &btf, !stays)?;
         let mut links = Vec::new();
+        let mut running = Running::default();
         for name in programs::ATTACHED {
-            if !kept {
+            if !stays {
                 links.extend(programs::attach(&mut ebpf, name, &cgroup, pins.as_ref())?);
             }
+            running.note(&ebpf, name, pins.as_ref());
         }
         let programs = programs::ATTACHED.map(|name| programs::state(name, programs::target(name), None)).to_vec();
         Ok(Self {
-            interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces)?,
+            interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces, !stays)?,
+            running: interfaces::noted(running, &ebpf),
+            layout,
             service_ports: take(&mut ebpf, "SERVICE_PORTS")?,
             diagnostics: diagnostics::Diagnostics::open(&mut ebpf, settings.log.level)?,
             ebpf,
@@ -154,6 +169,14 @@ impl Kernel {
     /// When they were taken before.
     pub fn books(&mut self) -> Result<Books, Refusal> {
         Books::open(&mut self.ebpf)
+    }
+
+    /// Says that the start is complete: from now on what is pinned is somebody's books.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn seal(&mut self) -> Result<(), Refusal> {
+        self.maps.seal(self.layout)
     }
 
     /// Says which ports belong to which service (by number). Connections that are open go on as they began.
@@ -189,6 +212,9 @@ impl Kernel {
     pub fn programs(&self) -> Vec<ProgramState> {
         let mut states = self.programs.clone();
         states.extend(self.interfaces.states());
+        for state in &mut states {
+            self.running.fill(state);
+        }
         states
     }
 
@@ -216,33 +242,6 @@ impl Kernel {
         snapshot.interfaces = self.interfaces.read(devices);
         snapshot.programs = self.programs();
         Ok(snapshot)
-    }
-}
-
-/// Whether what is pinned there can go on as it is: the same programs, with the same settings, if it `may`. What is of another layout
-/// is removed.
-fn keeps(pins: Option<&Pins>, fingerprint: u64, may: bool) -> Result<bool, Refusal> {
-    let Some(pins) = pins else {
-        return Ok(false);
-    };
-    let failed = |error: std::io::Error| Refusal::because("cannot remove the old pins", &error);
-    match read::layout(&pins.map("LAYOUT")) {
-        Some([version, found]) if version == u64::from(layout::VERSION) => {
-            if may && found == fingerprint && programs::ATTACHED.iter().all(|name| pins.link(name).exists()) {
-                return Ok(true);
-            }
-            for name in pins.links() {
-                std::fs::remove_file(pins.link(&name)).map_err(failed)?;
-            }
-            Ok(false)
-        }
-        _ => {
-            let removed = pins.clear().map_err(failed)?;
-            if !removed.is_empty() {
-                tracing::warn!(pins = removed.len(), "what was pinned is of another layout: the books begin anew");
-            }
-            Ok(false)
-        }
     }
 }
 

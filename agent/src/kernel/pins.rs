@@ -27,7 +27,9 @@ impl Pins {
     /// Makes the directory if need be (mode 0700) and locks it.
     pub(super) fn open(directory: &Path) -> Result<Self, Refusal> {
         ensure_bpffs(directory)?;
-        for path in [directory.to_path_buf(), directory.join("maps"), directory.join("links")] {
+        for path in
+            [directory.to_path_buf(), directory.join("maps"), directory.join("links"), directory.join("programs")]
+        {
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
                 Refusal::because(format!("cannot make the pin directory {}", path.display()), &error).hint(
                     "make it beforehand for this user on a bpffs, choose another with --pin-dir, or go without with --no-pin",
@@ -53,6 +55,14 @@ impl Pins {
         self.directory.join("links").join(name)
     }
 
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join("programs").join(name)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Names of the pinned links.
     pub(super) fn links(&self) -> Vec<String> {
         names(&self.directory.join("links"))
@@ -61,7 +71,7 @@ impl Pins {
     /// Removes all pins, so that the kernel drops what they held; returns what was removed.
     pub(super) fn clear(&self) -> std::io::Result<Vec<String>> {
         let mut removed = Vec::new();
-        for kind in ["links", "maps"] {
+        for kind in ["links", "programs", "maps"] {
             for name in names(&self.directory.join(kind)) {
                 fs::remove_file(self.directory.join(kind).join(&name))?;
                 removed.push(format!("{} {name}", kind.trim_end_matches('s')));
@@ -91,7 +101,7 @@ pub fn remove(directory: &Path) -> Result<Vec<String>, Refusal> {
     let failed = |error: std::io::Error| Refusal::because(format!("cannot remove {}", directory.display()), &error);
     let pins = Pins::open(directory)?;
     let mut removed = pins.clear().map_err(failed)?;
-    for path in [directory.join("links"), directory.join("maps"), directory.to_path_buf()] {
+    for path in ["links", "programs", "maps", ""].map(|kind| directory.join(kind)) {
         fs::remove_dir(&path).map_err(failed)?;
     }
     removed.push(format!("directory {}", directory.display()));

@@ -1,13 +1,17 @@
 //! Loading and attaching the programs that are not bound to an interface.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{CgroupSkbAttachType, Program};
 use aya::{Btf, Ebpf};
 
-use super::Refusal;
 use super::pins::Pins;
+use super::{Refusal, syscall};
 use crate::snapshot::ProgramState;
 
 /// Programs on the cgroup hierarchy and on trace points, in the order in which they are attached: ends before
@@ -22,6 +26,9 @@ pub(super) const ATTACHED: [&str; 8] = [
     "packet_received",
     "connection_begins",
 ];
+
+/// End of the name of a pinned link that takes the place of another one in a moment.
+pub(super) const UNFINISHED: &str = "-new";
 
 /// The programs that pass over live sockets, with the kind of iterator each is.
 const ITERATORS: [(&str, &str); 2] = [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp")];
@@ -62,7 +69,7 @@ fn load_one(name: &str, program: &mut Program, btf: &Btf) -> Result<(), Refusal>
     loaded.map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))
 }
 
-/// Attaches the loaded program `name`, and pins its link.
+/// Attaches the loaded program `name`, and pins it and its link; or gives the link that is pinned the program.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     name: &str,
@@ -74,6 +81,19 @@ pub(super) fn attach(
     };
     let program =
         ebpf.program_mut(name).ok_or_else(|| Refusal::new(format!("the kernel object has no program {name}")))?;
+    let pinned = pins.map(|pins| (pins.link(name), pins.program(name)));
+    if let Some((_, path)) = &pinned {
+        remove(path).map_err(|error| refused("replace the pin of", &error))?;
+        program.pin(path).map_err(|error| refused("pin", &error))?;
+    }
+    let is_tracing = matches!(program, Program::BtfTracePoint(_));
+    if let Some((path, _)) = pinned.as_ref().filter(|(path, _)| path.exists() && !is_tracing) {
+        let replaced = syscall::open(path).and_then(|link| {
+            let program = program.fd().map_err(std::io::Error::other)?;
+            syscall::replace(link.as_fd(), program.as_fd())
+        });
+        return replaced.map(|()| None).map_err(|error| refused("replace", &error));
+    }
     let link = match program {
         Program::BtfTracePoint(program) => {
             let id = program.attach().map_err(|error| refused("attach", &error))?;
@@ -100,11 +120,58 @@ pub(super) fn attach(
         }
         _ => return Err(Refusal::new(format!("the program {name} is of a kind that is not attached here"))),
     };
-    let Some(pins) = pins else {
+    let (Some(pins), Some((path, _))) = (pins, pinned) else {
         return Ok(Some(link));
     };
-    link.pin(pins.link(name)).map_err(|error| refused("pin the link of", &error))?;
+    // A link of this kind keeps its program. For a moment the old one runs beside the new one, on the same maps, and the
+    // second of the two finds the work done.
+    let fresh = pins.link(&format!("{name}{UNFINISHED}"));
+    remove(&fresh).map_err(|error| refused("replace the pin of", &error))?;
+    link.pin(&fresh).map_err(|error| refused("pin the link of", &error))?;
+    std::fs::rename(&fresh, &path).map_err(|error| refused("pin the link of", &error))?;
     Ok(None)
+}
+
+/// Removes a pin, if it is there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Programs that tell how often they ran.
+#[derive(Default)]
+pub(super) struct Running(BTreeMap<&'static str, OwnedFd>);
+
+impl Running {
+    /// Remembers a program that was loaded, or one that is pinned from an earlier run.
+    pub(super) fn note(&mut self, ebpf: &Ebpf, name: &'static str, pins: Option<&Pins>) {
+        let loaded = ebpf.program(name).and_then(|program| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
+        let found = loaded.or_else(|| syscall::open(&pins?.program(name)).ok());
+        self.0.extend(found.map(|program| (name, program)));
+    }
+
+    /// Fills in how often and how long a program ran, where the kernel counts that (`kernel.bpf_stats_enabled`): it tells
+    /// in the descriptor's own file (`kernel/bpf/syscall.c`, `bpf_prog_show_fdinfo`).
+    pub(super) fn fill(&self, state: &mut ProgramState) {
+        let told = self.0.get(state.program.as_str()).and_then(|program| {
+            std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", program.as_raw_fd())).ok()
+        });
+        let Some([runs, nanoseconds]) = told.as_deref().and_then(runs) else {
+            return;
+        };
+        if runs != 0 {
+            state.runs = Some(runs);
+            state.run_seconds = Some(Duration::from_nanos(nanoseconds).as_secs_f64());
+        }
+    }
+}
+
+/// How often a program ran, and for how many nanoseconds.
+fn runs(told: &str) -> Option<[u64; 2]> {
+    let number = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some([number("run_cnt:")?, number("run_time_ns:")?])
 }
 
 /// What is said of a program on the page.

@@ -1,13 +1,12 @@
 //! Maps into plain values. Interfaces are in `interfaces`, the journal in `journal`.
 
-use std::path::Path;
-
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue};
 use sockmeter_ebpf::conn::Entry;
 use sockmeter_ebpf::layout::{self, DeepKey, LOSSES, ListenerKey, SERVICES, Spill};
 use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
 
+use super::takeover::Layout;
 use super::{Refusal, take};
 use crate::snapshot::{MapFill, ReadError, Snapshot};
 
@@ -27,7 +26,7 @@ pub(super) struct Maps {
     sockets: PerCpuArray<MapData, [u64; 2]>,
     spills: Array<MapData, [u8; SPILL]>,
     lost: PerCpuArray<MapData, u64>,
-    layout: Array<MapData, [u64; 2]>,
+    layout: Array<MapData, [u64; 4]>,
     free_blocks: Queue<MapData, u32>,
     deep: HashMap<MapData, [u8; DEEP_KEY], [u8; ENTRY]>,
     listeners: HashMap<MapData, [u8; LISTENER_KEY], u32>,
@@ -44,12 +43,6 @@ pub(super) fn capacity(ebpf: &Ebpf, name: &str) -> Result<u32, Refusal> {
     };
     let found = data.info().map_err(|error| Refusal::because(format!("cannot ask for the map {name}"), &error))?;
     Ok(found.max_entries())
-}
-
-/// What is pinned as the layout at `path`.
-pub(super) fn layout(path: &Path) -> Option<[u64; 2]> {
-    let map = Map::Array(MapData::from_pin(path).ok()?);
-    Array::<MapData, [u64; 2]>::try_from(map).ok()?.get(&0, 0).ok()
 }
 
 impl Maps {
@@ -73,17 +66,22 @@ impl Maps {
         })
     }
 
-    /// Writes whose layout this is, and the entries for what no map has room for.
-    pub(super) fn prepare(&mut self, fingerprint: u64) -> Result<(), Refusal> {
+    /// Says that the start is complete, and whose layout this is.
+    pub(super) fn seal(&mut self, layout: Layout) -> Result<(), Refusal> {
+        let words = [u64::from(layout::VERSION), layout.fingerprint, layout.cgroup, 0];
+        self.layout.set(0, words, 0).map_err(|error| Refusal::because("cannot note the layout", &error))
+    }
+
+    /// Makes the entries for what no map has room for.
+    pub(super) fn prepare(&mut self) -> Result<(), Refusal> {
         let failed = |error: MapError| Refusal::because("cannot prepare the maps", &error);
-        let is_new = self.layout.get(&0, 0).map_err(failed)? == [0, 0];
+        let is_new = self.layout.get(&0, 0).map_err(failed)? == [0; 4];
         if is_new {
             let [.., blocks] = self.capacities;
             for block in 0..u32::try_from(blocks).unwrap_or(u32::MAX) {
                 self.free_blocks.push(block, 0).map_err(failed)?;
             }
         }
-        self.layout.set(0, [u64::from(layout::VERSION), fingerprint], 0).map_err(failed)?;
         for protocol in [TCP, UDP] {
             let mut key = [0; TOTALS_KEY];
             key[0] = protocol;
@@ -131,7 +129,8 @@ impl Maps {
             ("round_trips", count(snapshot.round_trips.len())),
             ("pipelined", count(self.deep.keys().count())),
             ("listeners", count(self.listeners.keys().count())),
-            ("stash_blocks", stashed),
+            // Some were in use before they were counted, if the maps are older than that.
+            ("stash_blocks", if stashed > u64::MAX / 2 { 0 } else { stashed }),
         ];
         for ((map, entries), capacity) in fills.into_iter().zip(self.capacities) {
             snapshot.maps.push(MapFill { map, entries, capacity });

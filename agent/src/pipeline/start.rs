@@ -77,6 +77,7 @@ async fn count<S: Store + Send + 'static>(
     let devices = Devices::open().context("cannot ask for the interfaces")?;
     let found = devices.all().await.context("the kernel does not list the interfaces")?;
     kernel.follow(&found);
+    kernel.seal().map_err(Failure::kernel)?;
     let programs = kernel.programs();
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
     let bounds = accountant::bounds(settings);

@@ -156,9 +156,9 @@ pub(super) static BOOK_CELLS: HashMap<u32, [u8; books::CELL], 16384, NO_PREALLOC
 #[btf_map]
 pub(super) static BOOK_LEDGERS: HashMap<u32, [u8; books::LEDGER], { SERVICES as usize }, NO_PREALLOC> = HashMap::new();
 
-/// `[layout::VERSION, hash of the object that was loaded]`.
+/// `[layout::VERSION, fingerprint of the programs that are attached, their cgroup, 0]`.
 #[btf_map]
-pub(super) static LAYOUT: Array<[u64; 2], 1> = Array::new();
+pub(super) static LAYOUT: Array<[u64; 4], 1> = Array::new();
 
 /// Interfaces whose device sees the segments of what comes here merged: their headers are counted apart.
 #[btf_map]

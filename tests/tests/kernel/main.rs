@@ -31,3 +31,5 @@ mod scope;
 mod sockets;
 /// Scrapes in the middle of a load.
 mod under_load;
+/// Another build takes over what is pinned.
+mod upgrade;

@@ -1,0 +1,63 @@
+//! The two commands of bpf(2) that aya keeps to itself: opening what is pinned, and giving a link another program. The
+//! only unsafe code of the agent.
+#![expect(unsafe_code, reason = "a system call that no safe crate offers")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use nix::libc;
+
+/// `BPF_OBJ_GET` of `include/uapi/linux/bpf.h`.
+const OBJ_GET: libc::c_long = 7;
+/// `BPF_LINK_UPDATE`.
+const LINK_UPDATE: libc::c_long = 29;
+
+/// The part of `union bpf_attr` for `BPF_OBJ_GET`.
+#[repr(C)]
+struct Get {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` for `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct Update {
+    link_fd: RawFd,
+    new_prog_fd: RawFd,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the kernel reads as many bytes as it is told, which are those of `attributes`; what they point to outlives
+    // the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Opens what is pinned at `path`: a map, a program or a link.
+///
+/// # Errors
+/// Those of `BPF_OBJ_GET`.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pathname = u64::try_from(path.as_ptr().addr()).map_err(io::Error::other)?;
+    let descriptor = call(OBJ_GET, &mut Get { pathname, bpf_fd: 0, file_flags: 0 })?;
+    let descriptor = RawFd::try_from(descriptor).map_err(io::Error::other)?;
+    // SAFETY: the call made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Has `link` run `program` from its next run on: no run is left out, and none is made by both. Links of cgroups and tcx
+/// links can do that, tracing links cannot.
+///
+/// # Errors
+/// Those of `BPF_LINK_UPDATE`.
+pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut update = Update { link_fd: link.as_raw_fd(), new_prog_fd: program.as_raw_fd(), flags: 0, old_prog_fd: 0 };
+    call(LINK_UPDATE, &mut update).map(drop)
+}

@@ -1,0 +1,167 @@
+//! Another sockmeter takes over what one left pinned, in the middle of a load: no gap, no reset, no double count; and what
+//! it does not know it leaves as it is.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sys::signal::Signal;
+use sockmeter_tests::agent::{Agent, binary, only_the_scrape_is_left, pin_dir};
+use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::process::{output, run};
+use sockmeter_tests::tally::{Tally, whole};
+use sockmeter_tests::wait;
+
+use crate::equal_books::balanced;
+use crate::interfaces::both;
+
+/// The kernel programs as another build would have them: a byte behind the object's end is another object.
+fn other_object(folder: &Path) -> Result<PathBuf> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/sockmeter.bpf.o");
+    let mut object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    object.push(0);
+    let other = folder.join("other.bpf.o");
+    fs::write(&other, object)?;
+    Ok(other)
+}
+
+/// Writes another version into the pinned layout.
+fn set_version(pins: &Path, version: u8) -> Result<()> {
+    let map = pins.join("maps/LAYOUT");
+    let said = run(Command::new("bpftool")
+        .args(["-j", "map", "lookup", "pinned"])
+        .arg(&map)
+        .args(["key", "0", "0", "0", "0"]))?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    let value = said["value"].as_array().context("no value")?;
+    let mut bytes: Vec<String> = value.iter().filter_map(|byte| Some(byte.as_str()?.to_owned())).collect();
+    *bytes.first_mut().context("an empty value")? = format!("{version:#04x}");
+    run(Command::new("bpftool")
+        .args(["map", "update", "pinned"])
+        .arg(&map)
+        .args(["key", "0", "0", "0", "0", "value"])
+        .args(bytes))?;
+    Ok(())
+}
+
+/// UDP over the veth, from `there` to `here`, until told to stop: payload bytes so far.
+fn datagrams(here: &Namespace, there: &Namespace, stop: &AtomicBool, bytes: &AtomicU64) -> Result<()> {
+    let server = here.enter(|| Ok(UdpSocket::bind("10.77.0.1:5500")?))?;
+    let client = there.enter(|| {
+        let client = UdpSocket::bind("10.77.0.2:0")?;
+        client.connect("10.77.0.1:5500")?;
+        Ok(client)
+    })?;
+    while !stop.load(Ordering::Relaxed) {
+        client.send(&[1; 200])?;
+        server.recv(&mut [0; 200])?;
+        bytes.fetch_add(200, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// HTTP, UDP and a veth under load; in the middle of it the agent is killed, `meanwhile` has its way with the pins, and
+/// another build of it takes over. Everything is held to what the clients and the device counted.
+fn upgraded(meanwhile: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    let folder = tempfile::tempdir()?;
+    let object = other_object(folder.path())?;
+    let pins = pin_dir();
+    let _server = chunked_server(&here, 8080)?;
+    let mut agent = Agent::start_pinned(&here, &[], pins.clone())?;
+    let before = both(&agent, &here, "va")?;
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let posts =
+        vec![vec![Step { method: "POST", target: "/jobs".to_owned(), body: 512, repeat: 1_500, ..Step::default() }]; 4];
+    let (agent, counts) = thread::scope(|scope| -> Result<_> {
+        let http = scope.spawn(|| play(&here, "127.0.0.1", 8080, &posts));
+        let udp = scope.spawn(|| datagrams(&here, &there, &stop, &sent));
+        let more =
+            |than: u64| wait::until("datagrams", || Ok((sent.load(Ordering::Relaxed) > than + 100_000).then_some(())));
+        more(0)?;
+        agent.scrape()?;
+        agent.process().signal(Signal::SIGKILL)?;
+        agent.process().wait()?;
+        std::mem::forget(agent);
+        more(sent.load(Ordering::Relaxed))?;
+        meanwhile(&pins)?;
+        let agent = Agent::start_with(&here, &[], pins.clone(), &[("SOCKMETER_KERNEL_OBJECT", object.as_os_str())])?;
+        more(sent.load(Ordering::Relaxed))?;
+        let counts = http.join().map_err(|_| anyhow!("the clients panicked"))??;
+        stop.store(true, Ordering::Relaxed);
+        udp.join().map_err(|_| anyhow!("the datagrams panicked"))??;
+        Ok((agent, counts))
+    })?;
+    let mut clients = Tally::default();
+    for count in counts {
+        count.tally(&mut clients, "/jobs");
+    }
+    let page = agent.scrape_until("all exchanges", |page| {
+        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
+            && only_the_scrape_is_left(page)
+            && page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]) == 1.0
+    })?;
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    balanced(&page);
+    let datagrams = [("protocol", "udp"), ("port", "5500")];
+    let received = page.sum("sockmeter_socket_receive_bytes_total", &datagrams);
+    assert_eq!(whole(received), sent.load(Ordering::Relaxed));
+    let (ours, device, _) = both(&agent, &here, "va")?;
+    for direction in [0, 1] {
+        assert_eq!(ours[direction] - before.0[direction], device[direction] - before.1[direction]);
+    }
+    let opened = page.sum("sockmeter_sockets_opened_total", &[("protocol", "udp")]);
+    assert_eq!(opened, 1.0);
+    Ok(())
+}
+
+#[test]
+fn other_programs_take_over_without_a_gap() -> Result<()> {
+    upgraded(|_| Ok(()))
+}
+
+/// Version 1 had no count of the blocks in use.
+#[test]
+fn an_older_layout_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| {
+        fs::remove_file(pins.join("maps/STASHED"))?;
+        set_version(pins, 1)
+    })
+}
+
+#[test]
+fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
+    let here = Namespace::new()?;
+    let pins = pin_dir();
+    let _server = chunked_server(&here, 8080)?;
+    let mut agent = Agent::start_pinned(&here, &[], pins.clone())?;
+    let posts =
+        vec![vec![Step { method: "POST", target: "/jobs".to_owned(), body: 512, repeat: 5, ..Step::default() }]];
+    play(&here, "127.0.0.1", 8080, &posts)?;
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    std::mem::forget(agent);
+    set_version(&pins, 99)?;
+    let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
+    let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
+    let expected = format!(
+        "error: what is pinned in {} is of layout 99, wanted 1 to 2\nhint: go on with the sockmeter that made it, or give \
+         the counters up with `sockmeter detach` and begin anew\n",
+        pins.display()
+    );
+    assert_eq!(String::from_utf8(refused.stderr)?, expected);
+    assert_eq!(refused.status.code(), Some(3));
+    // It goes on counting, for whoever knows it.
+    play(&here, "127.0.0.1", 8080, &posts)?;
+    set_version(&pins, 2)?;
+    let agent = Agent::start_pinned(&here, &[], pins)?;
+    let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
+    assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);
+    Ok(())
+}
