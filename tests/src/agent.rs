@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::load::patience;
 use crate::namespace::Namespace;
 use crate::page::Page;
 use crate::process::{Process, run};
@@ -127,7 +128,8 @@ impl<'a> Agent<'a> {
     /// When it does not answer with 200.
     pub fn get(&self, path: &str) -> Result<String> {
         let url = format!("{}{path}", self.url);
-        run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", "30", &url]))
+        let bound = patience().as_secs().to_string();
+        run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", &bound, &url]))
             .with_context(|| format!("cannot get {path}:\n{}", self.log().unwrap_or_default()))
     }
 

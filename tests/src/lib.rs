@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod load;
 pub mod namespace;
 pub mod nginx;
 pub mod page;

@@ -4,18 +4,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Asks `condition` again and again until it gives a value; an error names `what` after 20 seconds.
+use crate::load::patience;
+
+/// Asks `condition` again and again until it gives a value; an error names `what` when the [`patience`] that this machine
+/// wants is over.
 ///
 /// # Errors
 /// When that is over, or `condition` fails for good.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let bound = patience();
+    let deadline = Instant::now() + bound;
     loop {
         if let Some(value) = condition()? {
             return Ok(value);
         }
         if Instant::now() > deadline {
-            bail!("waited 20 seconds for {what}");
+            bail!("waited {} seconds for {what}", bound.as_secs());
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }

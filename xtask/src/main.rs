@@ -8,6 +8,7 @@ mod setup;
 mod steps;
 mod tests;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use steps::Steps;
-use tests::Ring;
+use tests::{Done, Ring};
 use workspace::Workspace;
 
 /// What one does with this repository.
@@ -42,6 +43,9 @@ enum Command {
     Test {
         /// Only the tests of one ring: no set-up, no checks of form
         ring: Option<Ring>,
+        /// With the ring vm: kernel series such as 6.1; all if none is named
+        #[arg(value_name = "VERSION")]
+        kernels: Vec<String>,
         /// Arguments of the test runner, such as part of a test's name
         #[arg(last = true)]
         filter: Vec<String>,
@@ -61,9 +65,13 @@ enum Command {
     Setup,
 }
 
+/// Exit code when nothing failed, but something could not be tried: a kernel that no mirror has any more.
+const INCOMPLETE: u8 = 4;
+
 fn main() -> ExitCode {
     match execute(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::Completely) => ExitCode::SUCCESS,
+        Ok(Done::InPart) => ExitCode::from(INCOMPLETE),
         Err(error) => {
             steps::complain(&error);
             ExitCode::FAILURE
@@ -71,17 +79,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+fn execute(command: Command) -> anyhow::Result<Done> {
     let workspace = Workspace::new();
     let steps = Steps::new();
-    match command {
+    let done = match command {
         Command::BuildEbpf => kernel_side::build(&workspace, &steps),
         Command::Build => agent::build(&workspace, &steps).map(drop),
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
-        Command::Test { ring: None, filter } => tests::everything(&workspace, &steps, &filter),
-        Command::Test { ring: Some(ring), filter } => tests::one_ring(&workspace, &steps, ring, &filter),
+        Command::Test { ring: None, filter, .. } => return tests::everything(&workspace, &steps, &filter),
+        Command::Test { ring: Some(Ring::Vm), kernels, filter } => {
+            return tests::virtual_machines(&workspace, &steps, &kernels, &filter);
+        }
+        Command::Test { ring: Some(_), kernels, .. } if !kernels.is_empty() => {
+            Err(anyhow::anyhow!("{}: only the ring vm has kernels to choose from", kernels.join(" ")))
+        }
+        Command::Test { ring: Some(ring), filter, .. } => tests::one_ring(&workspace, &steps, ring, &filter),
         Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
-    }
+    };
+    done.map(|()| Done::Completely)
 }

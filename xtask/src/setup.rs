@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: the programs that the kernel tests drive, from Debian's packages. Nothing is started: neither
+//! `cargo xtask setup`: the programs that the kernel tests and their virtual machines drive, from Debian's packages. Nothing is started: neither
 //! now, nor at the next boot.
 
 use std::env;
@@ -12,8 +12,8 @@ use crate::steps::{Steps, output_of, run};
 
 const ALONE: &str = "cargo xtask setup";
 
-/// Each program that a test may run, and the package that has it.
-const PROGRAMS: [(&str, &str); 13] = [
+/// Each program that a test or a virtual machine may run, and the package that has it.
+const PROGRAMS: [(&str, &str); 18] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
@@ -27,6 +27,12 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("iperf3", "iperf3"),
+    ("tc", "iproute2"),
+    // What boots other kernels.
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+    ("modprobe", "kmod"),
 ];
 
 /// Debian's packages start their services when they are installed, unless policy-rc.d forbids it (invoke-rc.d(8)), and

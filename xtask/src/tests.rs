@@ -1,5 +1,5 @@
 //! `cargo xtask test`: what must be true before a change lands. Pure tests need no privileges, kernel tests need root;
-//! cargo-nextest runs them where it is installed, else cargo itself.
+//! cargo-nextest runs them where it is installed, else cargo itself. Kernel tests under other kernels are `vm`'s.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::steps::{Steps, output_of, run};
 use crate::workspace::Workspace;
-use crate::{agent, kernel_side, setup, tidy};
+use crate::{agent, kernel_side, setup, tidy, vm};
 
 /// The environment variable that tells the kernel tests which agent to start.
 const AGENT_VARIABLE: &str = "SOCKMETER_BINARY";
@@ -23,10 +23,31 @@ pub(crate) enum Ring {
     Pure,
     /// Real programs in this kernel and real traffic, as root
     Kernel,
+    /// The same under kernels of other versions, in virtual machines
+    Vm,
 }
 
+/// How far a command came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Everything was tried.
+    Completely,
+    /// Something could not be tried; it was said what and why.
+    InPart,
+}
+
+/// What runs in virtual machines with every change: where kernels differ most, and the books.
+const IN_EVERY_KERNEL: [&str; 6] = [
+    "old_numbers::",
+    "not_http::garbage",
+    "chunked_answers::",
+    "interfaces::bytes_equal_the_devices_own_on_a_veth_pair",
+    "interfaces::counting_goes_on",
+    "only_in_guests::",
+];
+
 /// Everything, in the order in which a failure is cheapest to find.
-pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
+pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<Done> {
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
     steps.step("fmt", "cargo fmt --all --check", || run(workspace.cargo().args(["fmt", "--all", "--check"])))?;
@@ -36,11 +57,39 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     pure(workspace, steps, filter)?;
     if can_be_root() {
-        return kernel(workspace, steps, filter);
+        kernel(workspace, steps, filter)?;
+    } else {
+        steps.say("kernel tests: skipped, for they need root and sudo wants a password");
+        steps.say("hint: sudo -v, then cargo xtask test kernel");
     }
-    steps.say("kernel tests: skipped, for they need root and sudo wants a password");
-    steps.say("hint: sudo -v, then cargo xtask test kernel");
-    Ok(())
+    if filter.is_empty() {
+        guests(workspace, steps, vm::ENDS.to_vec(), IN_EVERY_KERNEL.map(str::to_owned).to_vec())
+    } else {
+        Ok(Done::Completely)
+    }
+}
+
+/// The kernel tests under the kernels of these series, all of them if none is named.
+pub(crate) fn virtual_machines(
+    workspace: &Workspace,
+    steps: &Steps,
+    series: &[String],
+    filter: &[String],
+) -> Result<Done> {
+    let series = vm::chosen(series)?;
+    setup::packages(steps)?;
+    kernel_side::build(workspace, steps)?;
+    guests(workspace, steps, series, filter.to_vec())
+}
+
+fn guests(workspace: &Workspace, steps: &Steps, series: Vec<&'static str>, filter: Vec<String>) -> Result<Done> {
+    let agent = agent::build_for_tests(workspace, steps)?;
+    let order = vm::Order { series, filter, agent: &agent, package: KERNEL_PACKAGE, agent_variable: AGENT_VARIABLE };
+    match steps.last_word("virtual machines", "cargo xtask test vm", || vm::test(workspace, steps, &order))? {
+        vm::End::Good => Ok(Done::Completely),
+        vm::End::Incomplete => Ok(Done::InPart),
+        vm::End::Failed => bail!("tests failed in virtual machines; the table above says which"),
+    }
 }
 
 /// The tests of one ring, with what they need.

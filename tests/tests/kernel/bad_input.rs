@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use sockmeter_tests::agent::{binary, pin_dir};
+use sockmeter_tests::load::patience;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::process::{output, run};
 
@@ -21,7 +22,7 @@ fn refused(wrapper: &[&str], arguments: &[&str]) -> Result<Said> {
     let pins = pin_dir();
     // What is not refused would run on.
     let mut command = namespace.command("timeout");
-    command.args(["--signal=KILL", "30"]).args(wrapper).arg(binary()).arg("run").args([
+    command.args(["--signal=KILL", &patience().as_secs().to_string()]).args(wrapper).arg(binary()).arg("run").args([
         "--listen",
         "127.0.0.1:0",
         "--scope",
@@ -91,7 +92,7 @@ fn without_a_bpffs() -> Result<()> {
     let namespace = Namespace::new()?;
     let mut command = namespace.command("timeout");
     command
-        .args(["--signal=KILL", "30"])
+        .args(["--signal=KILL", &patience().as_secs().to_string()])
         .arg(binary())
         .args(["run", "--listen", "127.0.0.1:0", "--pin-dir"])
         .arg(&path);

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
 use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
 
@@ -25,17 +26,17 @@ fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
     let _server = chunked_server(&namespace, 8080)?;
     let get = |target: &str| Step { method: "GET", target: target.to_owned(), ..Step::default() };
     let connection = vec![
-        Step { repeat: 20, ..get("/chunked/1000/100") },
-        Step { repeat: 5, ..get("/chunked/200000/4096") },
-        Step { repeat: 3, ..get("/chunked/5000/1") },
-        get("/chunked/10000000/65536"),
-        Step { repeat: 5, ..get("/nothing/here") },
-        Step { repeat: 5, method: "HEAD", ..get("/nothing/here") },
-        Step { method: "POST", body: 70_000, chunk: 333, repeat: 5, ..get("/jobs") },
-        Step { repeat: 3, close: true, ..get("/closed/54321") },
-        Step { repeat: 3, close: true, ..get("/closed/0") },
+        Step { repeat: load(20), ..get("/chunked/1000/100") },
+        Step { repeat: load(5), ..get("/chunked/200000/4096") },
+        Step { repeat: load(3), ..get("/chunked/5000/1") },
+        get(&format!("/chunked/{}/65536", load(10_000_000))),
+        Step { repeat: load(5), ..get("/nothing/here") },
+        Step { repeat: load(5), method: "HEAD", ..get("/nothing/here") },
+        Step { method: "POST", body: 70_000, chunk: 333, repeat: load(5), ..get("/jobs") },
+        Step { repeat: load(3), close: true, ..get("/closed/54321") },
+        Step { repeat: load(3), close: true, ..get("/closed/0") },
     ];
-    let counts = play(&namespace, "127.0.0.1", 8080, &vec![connection; 10])?;
+    let counts = play(&namespace, "127.0.0.1", 8080, &vec![connection; load(10)])?;
     let mut clients = Tally::default();
     for count in &counts {
         count.tally(&mut clients, endpoint(&count.target));

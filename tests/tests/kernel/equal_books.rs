@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
 use sockmeter_tests::client::{Step, play};
+use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::nginx::{Line, Nginx};
 use sockmeter_tests::page::Page;
@@ -18,26 +19,26 @@ fn step(method: &'static str, target: &str) -> Step {
 /// The Python client's connections: 20 at once, some 9,000 requests.
 fn connections() -> Vec<Vec<Step>> {
     let mut all = Vec::new();
-    for worker in 0..20 {
+    for worker in 0..load(20) {
         all.push(vec![
-            Step { repeat: 200, ..step("GET", "/small.txt") },
-            Step { repeat: 20, close: true, ..step("GET", "/small.txt") },
-            Step { repeat: 40, ..step("HEAD", "/small.txt") },
-            Step { repeat: 40, ..step("GET", "/missing/42") },
-            Step { repeat: 4, pipeline: 20, ..step("GET", "/jobs/7") },
-            Step { repeat: 40, body: 512, ..step("POST", "/sink") },
-            Step { repeat: 4, body: 3000, chunk: 700, ..step("POST", "/sink/chunked") },
-            Step { repeat: 2, body: 40_000, chunk: 1, split: 0, ..step("POST", "/sink/chunked") },
-            Step { repeat: 2, body: 2000, split: 7, ..step("POST", "/sink") },
-            Step { repeat: 2, body: 5000, expect: true, ..step("POST", "/sink/expect") },
+            Step { repeat: load(200), ..step("GET", "/small.txt") },
+            Step { repeat: load(20), close: true, ..step("GET", "/small.txt") },
+            Step { repeat: load(40), ..step("HEAD", "/small.txt") },
+            Step { repeat: load(40), ..step("GET", "/missing/42") },
+            Step { repeat: load(4), pipeline: 20, ..step("GET", "/jobs/7") },
+            Step { repeat: load(40), body: 512, ..step("POST", "/sink") },
+            Step { repeat: load(4), body: 3000, chunk: 700, ..step("POST", "/sink/chunked") },
+            Step { repeat: load(2), body: load(40_000), chunk: 1, split: 0, ..step("POST", "/sink/chunked") },
+            Step { repeat: load(2), body: 2000, split: 7, ..step("POST", "/sink") },
+            Step { repeat: load(2), body: 5000, expect: true, ..step("POST", "/sink/expect") },
             Step { header: vec![format!("X-Long: {}", "h".repeat(30_000))], ..step("GET", "/small.txt") },
             Step { target: format!("/small.txt?q={}", "q".repeat(2000)), ..step("GET", "") },
         ]);
-        if worker < 6 {
+        if worker < load(6) {
             all.push(vec![
                 step("GET", "/big.bin"),
-                Step { body: BIG, ..step("POST", "/sink/big") },
-                Step { body: BIG, chunk: 65_536, ..step("POST", "/sink/big") },
+                Step { body: load(BIG), ..step("POST", "/sink/big") },
+                Step { body: load(BIG), chunk: 65_536, ..step("POST", "/sink/big") },
                 Step { close: true, ..step("GET", "/big.bin") },
             ]);
         }
@@ -68,13 +69,13 @@ fn response_body(line: &Line) -> u64 {
 #[test]
 fn exchanges_equal_nginx_log_and_the_clients_own_counts() -> Result<()> {
     let namespace = Namespace::new()?;
-    let nginx = Nginx::start(&namespace, &[("small.txt", 612), ("jobs/7", 33), ("big.bin", BIG)])?;
+    let nginx = Nginx::start(&namespace, &[("small.txt", 612), ("jobs/7", 33), ("big.bin", load(BIG))])?;
     let agent = Agent::start(&namespace, &[])?;
 
     let counts = play(&namespace, "127.0.0.1", 8080, &connections())?;
     let counted: u64 = counts.iter().map(|count| count.count).sum();
-    let over_v6 = play(&namespace, "::1", 8080, &[vec![Step { repeat: 300, ..step("GET", "/small.txt") }]])?;
-    let mut more = 300;
+    let over_v6 = play(&namespace, "::1", 8080, &[vec![Step { repeat: load(300), ..step("GET", "/small.txt") }]])?;
+    let mut more = u64::try_from(load(300))?;
     for arguments in [
         &["-T", "/dev/null", "-H", "Transfer-Encoding: chunked", "http://127.0.0.1:8080/sink/curl"][..],
         &["-d", "x=1", "http://127.0.0.1:8080/sink/curl"],

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sockmeter_tests::agent::Agent;
+use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::process::{Process, output, run};
@@ -33,20 +34,23 @@ pub(crate) fn both(agent: &Agent<'_>, namespace: &Namespace, name: &str) -> Resu
     })
 }
 
+/// Bytes of the largest connection.
+const TCP: usize = 20_000_000;
+
 /// TCP and UDP, both families, from one namespace to the other and back.
-fn load(from: &Namespace, to: &Namespace, v4: &str, v6: &str) -> Result<()> {
-    for (host, options) in [
-        (v4, &["-n", "20M"][..]),
-        (v6, &["-n", "5M", "-R"]),
-        (v4, &["-u", "-b", "20M", "-n", "1M"]),
-        (v6, &["-u", "-b", "20M", "-n", "1M"]),
+fn traffic(from: &Namespace, to: &Namespace, v4: &str, v6: &str) -> Result<()> {
+    for (host, bytes, options) in [
+        (v4, TCP, &[][..]),
+        (v6, 5_000_000, &["-R"]),
+        (v4, 1_000_000, &["-u", "-b", "20M"]),
+        (v6, 1_000_000, &["-u", "-b", "20M"]),
     ] {
         let mut server =
             Process::start(to.command("iperf3").args(["-s", "-1", "-p", "5201"]).stdout(std::process::Stdio::null()))?;
         wait::until("iperf3 to listen", || {
             Ok(run(to.command("ss").args(["-Hltn", "sport", "=", ":5201"]))?.lines().next().map(|_| ()))
         })?;
-        run(from.command("iperf3").args(["-c", host, "-p", "5201"]).args(options))?;
+        run(from.command("iperf3").args(["-c", host, "-p", "5201", "-n", &load(bytes).to_string()]).args(options))?;
         server.wait()?;
     }
     Ok(())
@@ -58,12 +62,12 @@ fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
     here.connect(&there)?;
     let agent = Agent::start(&here, &[])?;
     let (ours_before, device_before, _) = both(&agent, &here, "va")?;
-    load(&here, &there, "10.77.0.2", "fd77::2")?;
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
     let (ours_after, device_after, page) = both(&agent, &here, "va")?;
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > 20_000_000, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
     for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
         let series = format!(
             "sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}"
@@ -83,7 +87,7 @@ fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()
         page.sum("sockmeter_program_attached", &labels) == 1.0
     })?;
     let (ours_before, device_before, _) = both(&agent, &here, "va")?;
-    load(&here, &there, "10.77.0.2", "fd77::2")?;
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
     let (ours_after, device_after, _) = both(&agent, &here, "va")?;
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
@@ -158,11 +162,11 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
         page.sum("sockmeter_program_attached", &[("program", "interface_sends"), ("target", "wg0")]) == 1.0
     })?;
     let (ours_before, device_before, _) = both(&agent, &here, "wg0")?;
-    load(&here, &there, "10.9.0.2", "fd09::2")?;
+    traffic(&here, &there, "10.9.0.2", "fd09::2")?;
     let (ours_after, device_after, _) = both(&agent, &here, "wg0")?;
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > 20_000_000, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
     Ok(())
 }

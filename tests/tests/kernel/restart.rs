@@ -4,6 +4,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
 
@@ -21,7 +22,7 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     let _server = chunked_server(&namespace, 8080)?;
     let mut clients = Tally::default();
     let mut play_and_tally = || -> Result<()> {
-        for count in play(&namespace, "127.0.0.1", 8080, &posts(250))? {
+        for count in play(&namespace, "127.0.0.1", 8080, &posts(load(250)))? {
             count.tally(&mut clients, "/jobs");
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use anyhow::Result;
 use sockmeter_tests::agent::Agent;
 use sockmeter_tests::client::{Step, play};
+use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::nginx::Nginx;
 use sockmeter_tests::process::Process;
@@ -20,8 +21,8 @@ fn every_scrape_under_load_balances() -> Result<()> {
     )?;
     let step = |method, target: &str| Step { method, target: target.to_owned(), ..Step::default() };
     let bulk = vec![
-        Step { repeat: 20, ..step("GET", "/big.bin") },
-        Step { repeat: 20, body: 3_000_000, chunk: 10_000, ..step("POST", "/sink") },
+        Step { repeat: load(20), ..step("GET", "/big.bin") },
+        Step { repeat: load(20), body: 3_000_000, chunk: 10_000, ..step("POST", "/sink") },
     ];
     let (mut scrapes, mut last) = (0, 0.0);
     std::thread::scope(|scope| -> Result<()> {

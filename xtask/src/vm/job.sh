@@ -1,0 +1,33 @@
+# What the guest does: every test in a process of its own, a line for each on the second serial port. In front of this
+# stand the variables TESTS (the test binary), CHOSEN (parts of names, all tests if empty), LIMIT (seconds for a test).
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TMPDIR=/run/tmp
+exec < /dev/null 3> /dev/ttyS1
+stty -F /dev/ttyS1 -opost
+mkdir -p /run/tmp /run/netns /run/wireguard /dev/pts /dev/shm
+mount -t tmpfs tmpfs /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+echo "READY $(uname -r)" >&3
+failed=0
+for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); do
+    begin=$(cut -d. -f1 /proc/uptime)
+    echo "BEGIN $name" >&3
+    timeout -s KILL "$LIMIT" "$TESTS" --exact "$name" --nocapture > /run/tmp/said 2>&1
+    code=$?
+    took=$(($(cut -d. -f1 /proc/uptime) - begin))
+    if [ "$code" != 0 ]; then
+        echo "FAILED $name $took" >&3
+        tail -c 6000 /run/tmp/said | sed 's/^/SAID /' >&3
+        failed=1
+    elif grep -q '^left out: ' /run/tmp/said; then
+        echo "LEFT $name $took $(sed -n 's/^left out: //p' /run/tmp/said | head -n 1)" >&3
+    else
+        echo "PASSED $name $took" >&3
+    fi
+done
+echo "EXIT $failed" >&3
+sync
+echo o > /proc/sysrq-trigger
+sleep 60

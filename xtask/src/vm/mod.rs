@@ -1,0 +1,170 @@
+//! `cargo xtask test vm`: the kernel tests under kernels of other versions, each in a virtual machine of its own.
+
+mod boot;
+mod image;
+mod kernels;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+pub(crate) use self::kernels::{ENDS, chosen};
+use self::kernels::{Kernel, Kernels};
+pub(crate) use self::report::End;
+use self::report::{Outcome, Verdict};
+use crate::steps::{Steps, output_of};
+use crate::workspace::Workspace;
+
+const ALONE: &str = "cargo xtask test vm";
+const JOB: &str = include_str!("job.sh");
+/// What a translated CPU can carry of the tests' load, in per cent.
+const LOAD: u32 = 5;
+/// Seconds for a test, starts of the agent included.
+const LIMIT: u32 = 300;
+/// Guests at the same time: each keeps one CPU busy.
+const AT_ONCE: usize = 2;
+
+/// What is run in the guests.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    /// Series of kernels.
+    pub(crate) series: Vec<&'static str>,
+    /// Parts of tests' names; all tests if empty.
+    pub(crate) filter: Vec<String>,
+    /// The agent.
+    pub(crate) agent: &'a Path,
+    /// The package with the tests.
+    pub(crate) package: &'a str,
+    /// The environment variable that tells the tests which agent to start.
+    pub(crate) agent_variable: &'a str,
+}
+
+/// Boots the kernels, at most two at a time, and runs the tests in them; a table at the end.
+pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> Result<End> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!(
+            "{ALONE}: the kernels are for x86-64, and so must be the programs that their guests share with this machine"
+        );
+    }
+    let tests = test_binary(workspace, order.package)?;
+    let job = job(workspace, order, &tests);
+    let kernels = Kernels::new(workspace);
+    let busybox = steps.step("busybox", ALONE, || kernels.busybox())?;
+    // One after the other: apt has one set of lists.
+    let found: Vec<_> = order
+        .series
+        .iter()
+        .map(|series| {
+            steps.say(format_args!("{series}: looking for a kernel"));
+            (*series, kernels.get(series))
+        })
+        .collect();
+    let queue = Mutex::new(found.into_iter().enumerate());
+    let verdicts = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((number, (series, kernel))) = next(&queue) {
+                    let verdict = match kernel {
+                        Ok(kernel) => guest(workspace, steps, series, &kernel, &busybox, &job),
+                        Err(error) => Verdict::Skipped(format!("{error:#}")),
+                    };
+                    if let Ok(mut verdicts) = verdicts.lock() {
+                        verdicts.push((number, series, verdict));
+                    }
+                }
+            });
+        }
+    });
+    let mut verdicts = verdicts.into_inner().ok().context("a guest's thread panicked")?;
+    verdicts.sort_by_key(|(number, _, _)| *number);
+    let verdicts: Vec<(&str, Verdict)> = verdicts.into_iter().map(|(_, series, verdict)| (series, verdict)).collect();
+    steps.say(format_args!("virtual machines:\n{}", report::table(&verdicts)));
+    Ok(report::end(&verdicts))
+}
+
+fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    queue.lock().ok()?.next()
+}
+
+/// Tries twice: a machine that stops in the middle is not what the tests are about.
+fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, busybox: &Path, job: &str) -> Verdict {
+    let folder = workspace.root.join("target/vm/guests").join(&kernel.release);
+    let console = folder.join("console");
+    let mut why = String::new();
+    for _ in 0..2 {
+        let mut outcome = Outcome::default();
+        let booted = image::make(&folder, kernel, busybox, job).and_then(|image| {
+            steps.say(format_args!("{series}: booting {}", kernel.release));
+            boot::boot(kernel, &image, &console, |line| {
+                if let Some(told) = outcome.take(line) {
+                    steps.say(format_args!("{series}: {told}"));
+                }
+            })
+        });
+        match booted {
+            Ok(()) if outcome.is_whole() => return Verdict::Ran { release: kernel.release.clone(), outcome },
+            Ok(()) => why = format!("the guest stopped at {}: {}", outcome.stopped_at(), last_lines(&console)),
+            Err(error) => why = format!("{error:#}"),
+        }
+        steps.say(format_args!("{series}: {why}"));
+    }
+    Verdict::Broken(why)
+}
+
+/// What a console, and QEMU, said last.
+fn last_lines(console: &Path) -> String {
+    let said = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let text = said(console) + &said(&console.with_extension("qemu"));
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" / ")
+}
+
+/// What the guest runs.
+fn job(workspace: &Workspace, order: &Order<'_>, tests: &Path) -> String {
+    format!(
+        "cd {} || exit\nexport {}={} SOCKMETER_TEST_LOAD={LOAD}\nTESTS={} CHOSEN={} LIMIT={LIMIT}\n{JOB}",
+        quoted(&workspace.root.to_string_lossy()),
+        order.agent_variable,
+        quoted(&order.agent.to_string_lossy()),
+        quoted(&tests.to_string_lossy()),
+        quoted(&order.filter.join(" ")),
+    )
+}
+
+/// A word of the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Builds the tests and asks cargo where they are.
+fn test_binary(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo();
+    cargo.args([
+        "test",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        package,
+        "--test",
+        "kernel",
+    ]);
+    let said = output_of(cargo.stderr(std::process::Stdio::inherit())).context("the kernel tests do not build")?;
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut binaries = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    binaries.next_back().context("cargo named no binary with the kernel tests")
+}
+
+#[cfg(test)]
+mod cases {
+    use super::*;
+
+    #[test]
+    fn the_shell_takes_every_path_as_one_word() {
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+    }
+}
