@@ -16,8 +16,9 @@ use crate::snapshot::ProgramState;
 
 /// Programs on the cgroup hierarchy and on trace points, in the order in which they are attached: ends before
 /// beginnings, so that no socket is followed whose end would be missed.
-pub(super) const ATTACHED: [&str; 8] = [
+pub(super) const ATTACHED: [&str; 9] = [
     "connection_ends",
+    "connection_ends_nested",
     "socket_released",
     "socket_bound4",
     "socket_bound6",
@@ -181,5 +182,5 @@ pub(super) fn state(name: &str, target: &str, problem: Option<String>) -> Progra
 
 /// What a program is attached to.
 pub(super) fn target(name: &str) -> &'static str {
-    if name == "connection_ends" { "inet_sock_set_state" } else { "cgroup" }
+    if name.starts_with("connection_ends") { "inet_sock_set_state" } else { "cgroup" }
 }

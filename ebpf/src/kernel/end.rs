@@ -17,6 +17,19 @@ use super::totals;
 /// `inet_sk_state_store`).
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
+    ends(ctx)
+}
+
+/// The same once more. A program on a raw tracepoint is left out while it runs on this CPU already
+/// (`kernel/trace/bpf_trace.c`, `__bpf_trace_run`), and connect(2) changes a state where a soft interrupt may end another
+/// connection. Nested that way one of the two runs; usually both do, and the second finds the socket closed.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
+    ends(ctx)
+}
+
+#[inline(always)]
+fn ends(ctx: BtfTracePointContext) -> i32 {
     let new: i32 = ctx.arg(2);
     if new != i32::from(CLOSE) {
         return 0;
