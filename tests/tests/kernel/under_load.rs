@@ -14,7 +14,11 @@ use sockmeter_tests::process::Process;
 fn every_scrape_under_load_balances() -> Result<()> {
     let namespace = Namespace::new()?;
     let _nginx = Nginx::start(&namespace, &[("small.txt", 612), ("big.bin", 3_000_000)])?;
-    let agent = Agent::start(&namespace, &[])?;
+    // Room for all that wrk can do in this time: the machine may be busy with other things than the agent.
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("sockmeter.toml");
+    std::fs::write(&file, "[kernel]\nring_bytes = 67108864\n")?;
+    let agent = Agent::start(&namespace, &["--config", &file.to_string_lossy()])?;
     let mut wrk = namespace.command("wrk");
     let mut wrk = Process::start(
         wrk.args(["-t1", "-c16", "-d4", "http://127.0.0.1:8080/small.txt"]).stdout(Stdio::null()).stderr(Stdio::null()),
