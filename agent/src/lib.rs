@@ -2,7 +2,7 @@
 //!
 //! Stages, each of which imports earlier ones only: `snapshot`, `attribution` (with `route`), `model`, `exposition`.
 //! The rim touches the outside world: `kernel`, `host`, `http`, `upstream`, `cli`, `config`. `pipeline` puts them together.
-// Expected in one place, `kernel::syscall`.
+// Expected in two places: `kernel::syscall` and `host::memory`.
 #![deny(unsafe_code)]
 
 pub mod attribution;

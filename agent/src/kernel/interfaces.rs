@@ -1,5 +1,5 @@
-//! Interfaces of the agent's own network namespace: attaching to those that match, also when they appear later, and the
-//! devices' own counters. Asked by netlink, because `/sys` may show another namespace.
+//! Interfaces of the agent's own network namespace: attaching to those that match, also when they appear later. The
+//! devices themselves are in `device`.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -10,57 +10,16 @@ use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
-use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
-use super::offload::Offload;
+use super::device::Device;
 use super::pins::Pins;
 use super::{Refusal, programs, syscall, take};
-use crate::snapshot::{InterfaceCounters, ProgramState, ReadError};
+use crate::snapshot::{InterfaceCounters, ProgramState};
 
 const INTERFACE: usize = size_of::<Interface>();
 const PROGRAMS: [(&str, TcAttachType); 2] =
     [("interface_receives", TcAttachType::Ingress), ("interface_sends", TcAttachType::Egress)];
-
-/// A device as netlink tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    index: u32,
-    name: String,
-    /// `[received, sent]` bytes.
-    bytes: [u64; 2],
-    /// Its counters see the segments of what passes our programs merged.
-    segments: bool,
-}
-
-/// Asks the kernel for all devices of this namespace.
-///
-/// # Errors
-/// When netlink does not answer.
-pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Vec<Device>, ReadError> {
-    let failed = |error: rtnetlink::Error| ReadError { what: "interfaces", why: error.to_string() };
-    let mut found = Vec::new();
-    let mut links = handle.link().get().execute();
-    while let Some(message) = links.try_next().await.map_err(failed)? {
-        let mut device = Device { index: message.header.index, name: String::new(), bytes: [0; 2], segments: false };
-        // Real hardware has no kind, and counts what is on the wire.
-        let mut is_virtual = message.header.link_layer_type == LinkLayerType::Loopback;
-        for attribute in message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => device.name = name,
-                LinkAttribute::LinkInfo(info) => {
-                    is_virtual |= info.iter().any(|info| matches!(info, LinkInfo::Kind(_)));
-                }
-                LinkAttribute::Stats64(stats) => device.bytes = [stats.rx_bytes, stats.tx_bytes],
-                _ => {}
-            }
-        }
-        device.segments = !is_virtual || !offload.takes_merged(device.index, &device.name).await;
-        found.push(device);
-    }
-    Ok(found)
-}
 
 /// What is attached to an interface.
 struct Attached {

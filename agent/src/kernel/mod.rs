@@ -5,6 +5,7 @@ mod before;
 mod books;
 pub mod btf;
 mod cgroup;
+mod device;
 mod diagnostics;
 pub mod examine;
 mod interfaces;
@@ -29,7 +30,8 @@ use sockmeter_ebpf::layout;
 
 pub use self::before::PinnedBefore;
 pub use self::books::Books;
-pub use self::interfaces::{Device, devices, remove_filters};
+pub use self::device::{Device, devices};
+pub use self::interfaces::remove_filters;
 pub use self::journal::Journal;
 pub use self::offload::Offload;
 use self::pins::Pins;

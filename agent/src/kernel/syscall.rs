@@ -1,5 +1,4 @@
-//! The two commands of bpf(2) that aya keeps to itself: opening what is pinned, and giving a link another program. The
-//! only unsafe code of the agent.
+//! The two commands of bpf(2) that aya keeps to itself: opening what is pinned, and giving a link another program.
 #![expect(unsafe_code, reason = "a system call that no safe crate offers")]
 
 use std::ffi::CString;

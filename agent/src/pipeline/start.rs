@@ -1,7 +1,7 @@
 //! Opens everything that a running agent needs, in an order in which a failure leaves nothing attached or pinned that
 //! was not before: first what can be refused without touching the kernel, the port among it.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
 use tokio::io::Interest;
@@ -13,6 +13,7 @@ use super::devices::Devices;
 use super::observed;
 use crate::cli::Failure;
 use crate::config::Settings;
+use crate::host;
 use crate::http::{Bounds, Gate, Readiness, Server};
 use crate::kernel::{Kernel, PinnedBefore};
 use crate::model::{Books, Forgetful, ServiceSettings, Store};
@@ -70,7 +71,8 @@ async fn count<S: Store + Send + 'static>(
     services: Vec<ServiceSettings>,
 ) -> Result<KernelSide, Failure> {
     let journal = kernel.journal().map_err(Failure::kernel)?;
-    let wakes = journal.as_fd().try_clone_to_owned().context("cannot watch the journal")?;
+    let descriptor = journal.descriptor().context("the journal has no descriptor")?;
+    let wakes = descriptor.try_clone_to_owned().context("cannot watch the journal")?;
     let wakes = watched(wakes).context("cannot watch the journal")?;
     let books = Books::open(store, services).map_err(anyhow::Error::from)?;
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
@@ -82,6 +84,7 @@ async fn count<S: Store + Send + 'static>(
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
     let bounds = accountant::bounds(settings);
     let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
+    host::memory::give_back();
     let working = accountant.start().context("cannot start the thread that counts")?;
     Ok(KernelSide { working, devices, journal: wakes, programs, readiness })
 }
