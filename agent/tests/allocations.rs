@@ -15,7 +15,7 @@ use sockmeter_ebpf::posting::KIND_EXCHANGE;
 
 /// Books with exchanges of so many declared endpoints.
 fn books(endpoints: u32) -> Books<Forgetful> {
-    let routes: String = (0..endpoints).map(|number| format!("GET /series/{number}\n")).collect();
+    let routes = (0..endpoints).map(|number| format!("GET /series/{number}")).collect::<Vec<_>>().join("\n");
     let service = ServiceSettings {
         name: "scheduler".to_owned(),
         routes: Routes::parse(&routes).unwrap(),

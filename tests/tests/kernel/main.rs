@@ -29,3 +29,5 @@ mod scope;
 mod sockets;
 /// Scrapes in the middle of a load.
 mod under_load;
+/// How much the verifier has to do.
+mod verifier;
