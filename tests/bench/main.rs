@@ -23,6 +23,7 @@ mod stage;
 mod start;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -107,7 +108,17 @@ impl Effort {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.own {
         Some(Own::Hold(held)) => return holder::hold(&held),

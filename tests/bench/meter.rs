@@ -7,13 +7,15 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use sockmeter_tests::namespace::Namespace;
 
 /// User and system time of a process so far, ended threads included. `/proc/PID/stat` has the same in hundredths of a
 /// second, too coarse for an agent that sleeps (clock_getcpuclockid(3)).
-fn cpu_time(process: Pid) -> Result<Duration> {
+pub(crate) fn cpu_time(process: Pid) -> Result<Duration> {
     Ok(Duration::from(clock_gettime(clock_getcpuclockid(process)?)?))
 }
 
@@ -39,6 +41,21 @@ impl Meter {
     pub(crate) fn share(&self) -> Result<f64> {
         Ok(self.cpu()?.as_secs_f64() / self.began.elapsed().as_secs_f64() * 100.0)
     }
+}
+
+/// The processes that a process has started and that still run, as they are listed for its first thread (proc(5)).
+pub(crate) fn children(process: Pid) -> Result<Vec<Pid>> {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    list.split_whitespace().map(|pid| Ok(Pid::from_raw(pid.parse()?))).collect()
+}
+
+/// Processor time of the processes that this one has started and waited for so far.
+pub(crate) fn ended_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let time = |value: TimeVal| -> Result<Duration> {
+        Ok(Duration::new(value.tv_sec().try_into()?, u32::try_from(value.tv_usec())? * 1000))
+    };
+    Ok(time(usage.user_time())? + time(usage.system_time())?)
 }
 
 /// Physical memory of a process, in bytes: all of it, and what is its own alone (neither files nor shared maps).

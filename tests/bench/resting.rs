@@ -35,7 +35,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let process = agent.process().pid()?;
     // What the start left to do is not rest.
     load::rest(Duration::from_secs(1))?;
-    let seconds = if effort.quick { 10 } else { 20 };
+    let seconds = if effort.quick { 6 } else { 20 };
     let meter = Meter::start(process)?;
     load::rest(Duration::from_secs(seconds))?;
     let share = meter.share()?;

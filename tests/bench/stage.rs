@@ -15,6 +15,8 @@ use sockmeter_tests::process::Process;
 use sockmeter_tests::wait;
 use tempfile::TempDir;
 
+use crate::meter::{children, cpu_time};
+
 /// nginx' port that is the observed service's.
 pub(crate) const OBSERVED: u16 = 8080;
 /// nginx' port that is not.
@@ -41,6 +43,11 @@ impl Stage {
         let group = Group::new()?;
         let nginx = nginx(&here, &group, files.path())?;
         Ok(Self { nginx, group, here, there, _files: files })
+    }
+
+    /// Processor time of nginx' worker so far.
+    pub(crate) fn nginx_time(&self) -> Result<Duration> {
+        children(self.nginx.pid()?)?.into_iter().map(cpu_time).sum()
     }
 
     /// The agent as it is by default: every namespace in scope, the service on `OBSERVED`.

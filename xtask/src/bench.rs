@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the agent as it is released, and the benchmark, and runs that as root. The benchmark itself
 //! is in `tests/bench`.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -8,13 +9,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::kernel_side;
 use crate::setup;
-use crate::steps::{Steps, output_of, run};
+use crate::steps::{Steps, output_of, run, words};
 use crate::workspace::Workspace;
 
 /// Peers that come from the crates registry.
 const PEERS: [&str; 2] = ["bandwhich", "prometheus_wireguard_exporter"];
 
-/// Runs it with these arguments.
+/// Becomes the benchmark with these arguments. Returns only if that fails.
 pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[String]) -> Result<()> {
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
@@ -33,12 +34,14 @@ pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[S
     if arguments.iter().any(|argument| argument == "--peers" || argument == "peers") {
         peers(workspace, steps);
     }
-    steps.last_word("bench", "cargo xtask bench", || {
-        let mut command = setup::as_root(&benchmark.to_string_lossy())
-            .context("the benchmark needs root, and sudo wants a password\nhint: sudo -v, then again")?;
-        command.current_dir(&workspace.root).stdin(Stdio::null()).env("SOCKMETER_BINARY", &agent);
-        run(command.args(arguments).arg("--tools").arg(workspace.tools()))
-    })
+    let mut command = setup::as_root(&benchmark.to_string_lossy())
+        .context("the benchmark needs root, and sudo wants a password\nhint: sudo -v, then again")?;
+    command.current_dir(&workspace.root).stdin(Stdio::null()).env("SOCKMETER_BINARY", &agent);
+    command.args(arguments).arg("--tools").arg(workspace.tools());
+    steps.say(words(&command));
+    // In our place, so that Ctrl-C ends nobody who would have to wait for it to clear up.
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", words(&command)))
 }
 
 /// The agent with no library of the system's inside it but linked in. With the target named, build scripts and macros

@@ -9,6 +9,7 @@ mod ledger;
 mod message;
 mod outside;
 mod properties;
+mod records;
 mod rules;
 mod segment;
 mod strategy;

@@ -33,3 +33,5 @@ mod sockets;
 mod under_load;
 /// Another build takes over what is pinned.
 mod upgrade;
+/// How much the verifier has to do.
+mod verifier;
