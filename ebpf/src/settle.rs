@@ -298,6 +298,7 @@ fn post<O: Outside>(conn: &mut Conn, outside: &mut O, posting: &mut Posting) -> 
 }
 
 /// What was posted is booked. If the journal was full nothing is lost but the detail: the next posting carries the bytes.
+/// One that has positions only loses nothing, and is not counted.
 #[inline(always)]
 fn posted_or_carried<O: Outside>(conn: &mut Conn, outside: &mut O, posting: &Posting, posted: bool) {
     if posted {
@@ -310,7 +311,9 @@ fn posted_or_carried<O: Outside>(conn: &mut Conn, outside: &mut O, posting: &Pos
         conn.heads_posted = conn.heads_posted.wrapping_add(posting.requests);
         return;
     }
-    outside.lost(layout::LOSS_JOURNAL);
+    if posting.kind == posting::KIND_EXCHANGE || posting.unattributed[INBOUND] | posting.unattributed[OUTBOUND] != 0 {
+        outside.lost(layout::LOSS_JOURNAL);
+    }
     conn.lost[INBOUND] = posting.lost[INBOUND] + posting.wire[INBOUND] + posting.unattributed[INBOUND];
     conn.lost[OUTBOUND] = posting.lost[OUTBOUND] + posting.wire[OUTBOUND] + posting.unattributed[OUTBOUND];
 }

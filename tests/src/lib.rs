@@ -4,10 +4,13 @@
 
 pub mod agent;
 pub mod client;
+pub mod connection;
 pub mod load;
+pub mod message;
 pub mod namespace;
 pub mod nginx;
 pub mod page;
 pub mod process;
+pub mod server;
 pub mod tally;
 pub mod wait;

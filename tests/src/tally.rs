@@ -36,12 +36,25 @@ pub struct Tally {
 impl Tally {
     /// Adds one exchange.
     pub fn add(&mut self, method: &str, endpoint: &str, status: &str, sides: Sides, response_body: u64) {
+        self.add_many(method, endpoint, status, 1, sides, response_body);
+    }
+
+    /// Adds `exchanges`, which have these bytes together.
+    pub fn add_many(
+        &mut self,
+        method: &str,
+        endpoint: &str,
+        status: &str,
+        exchanges: u64,
+        sides: Sides,
+        response_body: u64,
+    ) {
         let sum = self.sides.entry((method.to_owned(), endpoint.to_owned())).or_default();
         sum.inbound += sides.inbound;
         sum.outbound += sides.outbound;
         sum.request_body += sides.request_body;
         let answer = self.answers.entry((method.to_owned(), endpoint.to_owned(), status.to_owned())).or_default();
-        answer.exchanges += 1;
+        answer.exchanges += exchanges;
         answer.response_body += response_body;
     }
 

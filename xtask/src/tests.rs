@@ -23,7 +23,9 @@ pub(crate) enum Ring {
     Pure,
     /// Real programs in this kernel and real traffic, as root
     Kernel,
-    /// The same under kernels of other versions, in virtual machines
+    /// Those of the kernel tests that last long; not part of `cargo xtask test`
+    Slow,
+    /// The kernel tests under kernels of other versions, in virtual machines
     Vm,
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     pure(workspace, steps, filter)?;
     if can_be_root() {
-        kernel(workspace, steps, filter)?;
+        kernel(workspace, steps, Ring::Kernel, filter)?;
     } else {
         steps.say("kernel tests: skipped, for they need root and sudo wants a password");
         steps.say("hint: sudo -v, then cargo xtask test kernel");
@@ -102,7 +104,7 @@ pub(crate) fn one_ring(workspace: &Workspace, steps: &Steps, ring: Ring, filter:
     }
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    kernel(workspace, steps, filter)
+    kernel(workspace, steps, ring, filter)
 }
 
 fn can_be_root() -> bool {
@@ -112,18 +114,22 @@ fn can_be_root() -> bool {
 fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
     steps.last_word("pure tests", "cargo xtask test pure", || {
         let runner = Runner::of(workspace);
-        run(&mut runner.command(workspace, &["--workspace", "--exclude", KERNEL_PACKAGE], &[], filter))
+        run(&mut runner.command(workspace, Ring::Pure, &[], filter))
     })
 }
 
-fn kernel(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
+fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -> Result<()> {
     let binary = agent::build_for_tests(workspace, steps)?;
-    steps.last_word("kernel tests", "cargo xtask test kernel", || {
+    let (what, alone) = match ring {
+        Ring::Slow => ("slow tests", "cargo xtask test slow"),
+        Ring::Pure | Ring::Kernel | Ring::Vm => ("kernel tests", "cargo xtask test kernel"),
+    };
+    steps.last_word(what, alone, || {
         let runner = Runner::of(workspace);
         // Built as the user who asks, run as root.
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
-        run(runner.command(workspace, &["--package", KERNEL_PACKAGE], sudo, filter).env(AGENT_VARIABLE, binary))
+        run(runner.command(workspace, ring, sudo, filter).env(AGENT_VARIABLE, binary))
     })
 }
 
@@ -144,18 +150,23 @@ impl Runner {
         }
     }
 
-    fn command(self, workspace: &Workspace, packages: &[&str], options: &[&str], filter: &[String]) -> Command {
+    fn command(self, workspace: &Workspace, ring: Ring, options: &[&str], filter: &[String]) -> Command {
         let mut command = workspace.cargo();
-        let one_by_one = packages.contains(&KERNEL_PACKAGE) && packages.contains(&"--package");
+        let packages = match ring {
+            Ring::Pure => &["--workspace", "--exclude", KERNEL_PACKAGE][..],
+            Ring::Kernel | Ring::Slow | Ring::Vm => &["--package", KERNEL_PACKAGE],
+        };
         match self {
             Self::Nextest => {
                 command.args(["nextest", "run", "--no-fail-fast"]).args(packages).args(options);
+                command.args((ring == Ring::Slow).then_some("--run-ignored=only"));
                 // A filter may leave one of the rings without a test.
-                command.args(if filter.is_empty() { None } else { Some("--no-tests=pass") }).args(filter);
+                command.args((!filter.is_empty()).then_some("--no-tests=pass")).args(filter);
             }
             Self::Cargo => {
                 command.args(["test", "--no-fail-fast"]).args(packages).args(options).arg("--").args(filter);
-                command.args(one_by_one.then_some("--test-threads=1"));
+                command.args((ring == Ring::Slow).then_some("--ignored"));
+                command.args((ring != Ring::Pure).then_some("--test-threads=1"));
             }
         }
         command
@@ -170,19 +181,34 @@ mod cases {
     #[test]
     fn both_runners_get_packages_and_filter() {
         let workspace = Workspace::new();
-        let line = |runner: Runner, filter: &[String]| {
-            let command = runner.command(&workspace, &["--package", KERNEL_PACKAGE], &[], filter);
+        let line = |runner: Runner, ring: Ring, filter: &[&str]| {
+            let filter: Vec<String> = filter.iter().map(|&word| word.to_owned()).collect();
+            let command = runner.command(&workspace, ring, &[], &filter);
             words(&command).split_once(' ').map(|(_, arguments)| arguments.to_owned())
         };
-        let filter = ["ledger".to_owned()];
-        assert_eq!(
-            line(Runner::Nextest, &filter).as_deref(),
-            Some("nextest run --no-fail-fast --package sockmeter-tests --no-tests=pass ledger")
-        );
-        assert_eq!(
-            line(Runner::Cargo, &filter).as_deref(),
-            Some("test --no-fail-fast --package sockmeter-tests -- ledger --test-threads=1")
-        );
-        assert_eq!(line(Runner::Nextest, &[]).as_deref(), Some("nextest run --no-fail-fast --package sockmeter-tests"));
+        for (runner, ring, filter, wanted) in [
+            (Runner::Nextest, Ring::Pure, &[][..], "nextest run --no-fail-fast --workspace --exclude sockmeter-tests"),
+            (Runner::Nextest, Ring::Kernel, &[], "nextest run --no-fail-fast --package sockmeter-tests"),
+            (
+                Runner::Nextest,
+                Ring::Slow,
+                &["ledger"],
+                "nextest run --no-fail-fast --package sockmeter-tests --run-ignored=only --no-tests=pass ledger",
+            ),
+            (
+                Runner::Cargo,
+                Ring::Kernel,
+                &["ledger"],
+                "test --no-fail-fast --package sockmeter-tests -- ledger --test-threads=1",
+            ),
+            (
+                Runner::Cargo,
+                Ring::Slow,
+                &[],
+                "test --no-fail-fast --package sockmeter-tests -- --ignored --test-threads=1",
+            ),
+        ] {
+            assert_eq!(line(runner, ring, filter).as_deref(), Some(wanted));
+        }
     }
 }

@@ -5,6 +5,8 @@
 #![expect(clippy::float_cmp, reason = "counters are whole numbers, and their equality is the point")]
 #![expect(clippy::tests_outside_test_module, reason = "this is a test target")]
 
+/// A stopped agent, and a journal that is full.
+mod asleep;
 /// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
 mod bad_input;
 /// Chunked and close-delimited answers of another server.
@@ -29,6 +31,8 @@ mod restart;
 mod scope;
 /// Socket counters against what both ends counted.
 mod sockets;
+/// 100,000 connections that live for one exchange.
+mod storm;
 /// Scrapes in the middle of a load.
 mod under_load;
 /// Another build takes over what is pinned.

@@ -1,0 +1,53 @@
+//! 100,000 connections that live for one exchange: server, client and agent count the same.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
+use sockmeter_tests::connection::{Request, storm};
+use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::page::Page;
+use sockmeter_tests::server::{ANSWER, Server};
+use sockmeter_tests::tally::{Tally, whole};
+
+use crate::equal_books::balanced;
+
+const AT_ONCE: u64 = 64;
+
+/// `[received, transmitted]` bytes of all sockets at port 8080 with a role.
+pub(crate) fn sockets(page: &Page, role: &str) -> [u64; 2] {
+    ["sockmeter_socket_receive_bytes_total", "sockmeter_socket_transmit_bytes_total"]
+        .map(|family| whole(page.sum(family, &[("protocol", "tcp"), ("port", "8080"), ("role", role)])))
+}
+
+#[test]
+fn a_hundred_thousand_connections_are_counted_to_the_byte() -> Result<()> {
+    let namespace = Namespace::new()?;
+    // Each leaves a port behind in TIME-WAIT: several addresses have ports for all of them.
+    namespace.enter(|| Ok(fs::write("/proc/sys/net/ipv4/ip_local_port_range", "2048 65535")?))?;
+    let agent = Agent::start(&namespace, &[])?;
+    let server = Server::start(&namespace, "0.0.0.0:8080", 2 * usize::try_from(AT_ONCE)?)?;
+    let to: Vec<SocketAddr> = (1..=8).map(|host| SocketAddr::from(([127, 0, 0, host], 8080))).collect();
+
+    let mut clients = Tally::default();
+    // The client closes first, then the server does: the observed socket ends in other states.
+    let (get, post) = (Request::get("/closed/by/client"), Request::post("/closed/by/server", 100).closing());
+    let gets = storm(&namespace, &to, &get, AT_ONCE, 50_000)?;
+    get.tally(&mut clients, "/closed/by/client", gets, ANSWER);
+    let posts = storm(&namespace, &to, &post, AT_ONCE, 50_000)?;
+    post.tally(&mut clients, "/closed/by/server", posts, ANSWER);
+    let mut all = gets;
+    all += posts;
+    assert_eq!(server.finish()?, all, "server and clients");
+
+    let page = agent.scrape_until("the end of all connections", |page| {
+        Tally::of_page(page, "scheduler").exchanges() == all.exchanges && only_the_scrape_is_left(page)
+    })?;
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    assert_eq!(page.get("scheduler_http_requests_total").map(whole), Some(all.connections));
+    assert_eq!(sockets(&page, "server"), [all.inbound, all.outbound]);
+    assert_eq!(sockets(&page, "client"), [all.outbound, all.inbound]);
+    balanced(&page);
+    Ok(())
+}
