@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType};
@@ -14,11 +13,11 @@ use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::offload::Offload;
 use super::pins::Pins;
-use super::{Refusal, programs, take};
+use super::{Refusal, filters, programs, take};
 use crate::snapshot::{InterfaceCounters, ProgramState, ReadError};
 
 const INTERFACE: usize = size_of::<Interface>();
-const PROGRAMS: [(&str, TcAttachType); 2] =
+pub(super) const PROGRAMS: [(&str, TcAttachType); 2] =
     [("interface_receives", TcAttachType::Ingress), ("interface_sends", TcAttachType::Egress)];
 
 /// A device as netlink tells it.
@@ -30,6 +29,13 @@ pub struct Device {
     bytes: [u64; 2],
     /// Its counters see the segments of what passes our programs merged.
     segments: bool,
+}
+
+impl Device {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Asks the kernel for all devices of this namespace.
@@ -63,8 +69,8 @@ pub async fn devices(handle: &rtnetlink::Handle, offload: &Offload) -> Result<Ve
 /// What is attached to an interface.
 struct Attached {
     name: String,
-    /// Links that are not pinned; dropping them detaches.
-    links: Vec<FdLink>,
+    /// Links and filters that are not pinned; dropping them detaches.
+    links: Vec<SchedClassifierLink>,
     problem: Option<String>,
     segments: Option<bool>,
 }
@@ -115,10 +121,9 @@ impl Interfaces {
         for index in gone {
             self.attached.remove(&index);
             if let Some(pins) = pins {
-                for (program, _) in PROGRAMS {
-                    // Where the device is gone the link is dead, and the pin only a name by now.
-                    let _ = std::fs::remove_file(pins.link(&link_name(program, index)));
-                }
+                // Where the device is gone the link is dead, and the pin only a name by now.
+                let of_it = pins.links().into_iter().filter(|pin| interface_of(pin) == Some(index));
+                of_it.for_each(|pin| drop(filters::let_go(&pins.link(&pin))));
             }
         }
         for device in devices {
@@ -178,22 +183,9 @@ impl Interfaces {
                 let _ = self.far.insert(device.index, blank, 1);
             }
         }
-        for (program, direction) in PROGRAMS {
-            let pin = pins.map(|pins| pins.link(&link_name(program, device.index)));
-            if pin.as_ref().is_some_and(|pin| pin.exists()) {
-                continue;
-            }
-            match attach(ebpf, program, direction, &device.name) {
-                Ok(Some(link)) => match pin {
-                    Some(pin) => {
-                        if let Err(error) = link.pin(pin) {
-                            attached.problem = Some(format!("cannot pin its link: {error}"));
-                        }
-                    }
-                    None => attached.links.push(link),
-                },
-                Ok(None) => {}
-                Err(refusal) => attached.problem = Some(refusal.to_string().replace('\n', "; ")),
+        for (name, direction) in PROGRAMS {
+            if let Err(problem) = attach(ebpf, name, direction, device, pins).map(|link| attached.links.extend(link)) {
+                attached.problem = Some(problem.replace('\n', "; "));
             }
         }
         attached
@@ -244,9 +236,7 @@ fn forget_dead_links(devices: &[Device], pins: Option<&Pins>) {
         return;
     };
     for name in pins.links() {
-        let index =
-            PROGRAMS.iter().find_map(|(program, _)| name.strip_prefix(program)?.strip_prefix('-')?.parse().ok());
-        let is_dead = index.is_some_and(|index: u32| !devices.iter().any(|device| device.index == index));
+        let is_dead = interface_of(&name).is_some_and(|index| !devices.iter().any(|device| device.index == index));
         if is_dead && let Err(error) = std::fs::remove_file(pins.link(&name)) {
             tracing::warn!(link = name, %error, "cannot remove the pin of a link whose device is gone");
         }
@@ -257,47 +247,43 @@ fn link_name(program: &str, index: u32) -> String {
     format!("{program}-{index}")
 }
 
+/// The interface that a pin's name is about.
+fn interface_of(pin: &str) -> Option<u32> {
+    let index = PROGRAMS.iter().find_map(|(program, _)| pin.strip_prefix(program)?.strip_prefix('-'))?;
+    index.split('-').next()?.parse().ok()
+}
+
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Refusal> {
     let missing = || Refusal::new(format!("the kernel object has no program {name}"));
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)
 }
 
-/// By a tcx link (6.6 and later), which others can stand beside; else as a filter of a `clsact` qdisc, which stays until
-/// `detach` (no link to hold).
-fn attach(ebpf: &mut Ebpf, name: &str, direction: TcAttachType, interface: &str) -> Result<Option<FdLink>, Refusal> {
-    let program = classifier(ebpf, name)?;
-    let refused = |error: &(dyn std::error::Error + 'static)| {
-        Refusal::because(format!("cannot attach the program {name} to {interface}"), error)
-    };
+/// By a tcx link (6.6 and later), which others can stand beside; else as a filter of a `clsact` qdisc. With pins both
+/// outlive the agent, and are taken over; without, what is returned holds them.
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &str,
+    direction: TcAttachType,
+    device: &Device,
+    pins: Option<&Pins>,
+) -> Result<Option<SchedClassifierLink>, String> {
+    let program = classifier(ebpf, name).map_err(|refusal| refusal.to_string())?;
+    let pin = link_name(name, device.index);
+    if pins.is_some_and(|pins| filters::take_over(program, pins, &pin)) {
+        return Ok(None);
+    }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    match program.attach_with_options(interface, direction, order) {
-        Ok(id) => {
-            let link = program.take_link(id).map_err(|error| refused(&error))?;
-            return FdLink::try_from(link).map(Some).map_err(|error| refused(&error));
-        }
-        Err(error) if !is_unsupported(&error) => return Err(refused(&error)),
-        Err(_) => {}
+    let linked = match program.attach_with_options(&device.name, direction, order) {
+        Err(error) if is_unsupported(&error) => filters::attach(program, &device.name, direction),
+        linked => linked.and_then(|id| program.take_link(id)),
+    };
+    let link = linked.map_err(|error| {
+        Refusal::because(format!("cannot attach the program {name} to {}", device.name), &error).to_string()
+    })?;
+    match pins {
+        Some(pins) => filters::keep(program, link, pins, &pin).map(|()| None),
+        None => Ok(Some(link)),
     }
-    // Somebody else's clsact is as good as ours: "exists" is no error.
-    let _ = qdisc_add_clsact(interface);
-    program
-        .attach_with_options(interface, direction, TcAttachOptions::Netlink(NlOptions::default()))
-        .map_err(|error| refused(&error))?;
-    Ok(None)
-}
-
-/// Removes our filters from the `clsact` of these devices, where there was no tcx; says what it removed.
-pub fn remove_filters(devices: &[Device]) -> Vec<String> {
-    let mut removed = Vec::new();
-    for device in devices {
-        for (program, direction) in PROGRAMS {
-            // That there is none is the usual case and no error.
-            if qdisc_detach_program(&device.name, direction, program).is_ok() {
-                removed.push(format!("filter {program} on {}", device.name));
-            }
-        }
-    }
-    removed
 }
 
 /// Kernels without tcx answer EINVAL to that kind of link.
@@ -358,6 +344,13 @@ mod tests {
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_pins_name_tells_the_interface_of_links_and_of_filters() {
+        assert_eq!(interface_of("interface_sends-12"), Some(12));
+        assert_eq!(interface_of("interface_receives-3-at-49152-1"), Some(3));
+        assert_eq!(interface_of("packet_sent"), None);
     }
 
     #[test]

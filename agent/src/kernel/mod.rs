@@ -7,6 +7,7 @@ pub mod btf;
 mod cgroup;
 mod diagnostics;
 pub mod examine;
+mod filters;
 mod interfaces;
 mod journal;
 mod namespaces;
@@ -27,7 +28,8 @@ use sockmeter_ebpf::layout;
 
 pub use self::before::PinnedBefore;
 pub use self::books::Books;
-pub use self::interfaces::{Device, devices, remove_filters};
+pub use self::filters::remove as remove_filters;
+pub use self::interfaces::{Device, devices};
 pub use self::journal::Journal;
 pub use self::offload::Offload;
 use self::pins::Pins;
@@ -232,7 +234,7 @@ fn keeps(pins: Option<&Pins>, fingerprint: u64, may: bool) -> Result<bool, Refus
                 return Ok(true);
             }
             for name in pins.links() {
-                std::fs::remove_file(pins.link(&name)).map_err(failed)?;
+                filters::let_go(&pins.link(&name)).map_err(failed)?;
             }
             Ok(false)
         }
