@@ -7,6 +7,7 @@ pub mod client;
 pub mod load;
 pub mod namespace;
 pub mod nginx;
+pub mod offer;
 pub mod page;
 pub mod process;
 pub mod tally;
