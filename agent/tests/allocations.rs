@@ -61,6 +61,7 @@ fn page(books: &Books<Forgetful>) -> u64 {
         bounds: Bounds { ports: 100, processes: 200 },
         refused: 0,
         damaged: 0,
+        folded: 0,
     };
     let mut length = 0;
     let counted = measure(|| {

@@ -9,6 +9,7 @@ pub mod load;
 pub mod message;
 pub mod namespace;
 pub mod nginx;
+pub mod offer;
 pub mod page;
 pub mod process;
 pub mod server;

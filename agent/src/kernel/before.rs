@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::filters;
+
 /// The files and directories below a pin directory at one moment.
 #[derive(Debug)]
 pub struct PinnedBefore {
@@ -31,7 +33,7 @@ impl PinnedBefore {
         };
         // Files come before the directories that they are in.
         for path in tree(&self.directory).into_iter().filter(|path| !self.paths.contains(path)) {
-            let removed = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+            let removed = if path.is_dir() { fs::remove_dir(&path) } else { filters::let_go(&path) };
             if let Err(error) = removed {
                 tracing::warn!(path = %path.display(), %error, "cannot remove what the start pinned");
             }

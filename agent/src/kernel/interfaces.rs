@@ -7,25 +7,24 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::device::Device;
 use super::pins::Pins;
-use super::{Refusal, programs, syscall, take};
+use super::{Refusal, filters, programs, syscall, take};
 use crate::snapshot::{InterfaceCounters, ProgramState};
 
 const INTERFACE: usize = size_of::<Interface>();
-const PROGRAMS: [(&str, TcAttachType); 2] =
+pub(super) const PROGRAMS: [(&str, TcAttachType); 2] =
     [("interface_receives", TcAttachType::Ingress), ("interface_sends", TcAttachType::Egress)];
 
 /// What is attached to an interface.
 struct Attached {
     name: String,
-    /// Links that are not pinned; dropping them detaches.
-    links: Vec<FdLink>,
+    /// Links and filters that are not pinned; dropping them detaches.
+    links: Vec<SchedClassifierLink>,
     problem: Option<String>,
     segments: Option<bool>,
 }
@@ -88,10 +87,9 @@ impl Interfaces {
         for index in gone {
             self.attached.remove(&index);
             if let Some(pins) = pins {
-                for (program, _) in PROGRAMS {
-                    // Where the device is gone the link is dead, and the pin only a name by now.
-                    let _ = std::fs::remove_file(pins.link(&link_name(program, index)));
-                }
+                // Where the device is gone the link is dead, and the pin only a name by now.
+                let of_it = pins.links().into_iter().filter(|pin| interface_of(pin) == Some(index));
+                of_it.for_each(|pin| drop(filters::let_go(&pins.link(&pin))));
             }
         }
         for device in devices {
@@ -159,26 +157,11 @@ impl Interfaces {
                 return attached;
             }
         }
-        for (program, direction) in PROGRAMS {
-            let pin = pins.map(|pins| pins.link(&link_name(program, device.index)));
-            if let Some(pin) = pin.as_ref().filter(|pin| pin.exists()) {
-                let replaced = if self.replaces { replace(ebpf, program, pin) } else { Ok(()) };
-                if let Err(refusal) = replaced {
-                    attached.problem = Some(refusal.to_string().replace('\n', "; "));
-                }
-                continue;
-            }
-            match attach(ebpf, program, direction, &device.name) {
-                Ok(Some(link)) => match pin {
-                    Some(pin) => {
-                        if let Err(error) = link.pin(pin) {
-                            attached.problem = Some(format!("cannot pin its link: {error}"));
-                        }
-                    }
-                    None => attached.links.push(link),
-                },
-                Ok(None) => {}
-                Err(refusal) => attached.problem = Some(refusal.to_string().replace('\n', "; ")),
+        for (name, direction) in PROGRAMS {
+            if let Err(problem) =
+                attach(ebpf, name, direction, device, pins, self.replaces).map(|link| attached.links.extend(link))
+            {
+                attached.problem = Some(problem.replace('\n', "; "));
             }
         }
         attached
@@ -229,9 +212,7 @@ fn forget_dead_links(devices: &[Device], pins: Option<&Pins>) {
         return;
     };
     for name in pins.links() {
-        let index =
-            PROGRAMS.iter().find_map(|(program, _)| name.strip_prefix(program)?.strip_prefix('-')?.parse().ok());
-        let is_dead = index.is_some_and(|index: u32| !devices.iter().any(|device| device.index == index));
+        let is_dead = interface_of(&name).is_some_and(|index| !devices.iter().any(|device| device.index == index));
         if is_dead && let Err(error) = std::fs::remove_file(pins.link(&name)) {
             tracing::warn!(link = name, %error, "cannot remove the pin of a link whose device is gone");
         }
@@ -242,57 +223,57 @@ fn link_name(program: &str, index: u32) -> String {
     format!("{program}-{index}")
 }
 
+/// The interface that a pin's name is about.
+fn interface_of(pin: &str) -> Option<u32> {
+    let index = PROGRAMS.iter().find_map(|(program, _)| pin.strip_prefix(program)?.strip_prefix('-'))?;
+    index.split('-').next()?.parse().ok()
+}
+
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Refusal> {
     let missing = || Refusal::new(format!("the kernel object has no program {name}"));
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)
 }
 
-/// Gives the link that is pinned there the program that was loaded.
-fn replace(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<(), Refusal> {
-    let program = classifier(ebpf, name)?;
-    let program =
-        program.fd().map_err(|error| Refusal::because(format!("the program {name} is not loaded"), &error))?;
-    syscall::open(pin)
-        .and_then(|link| syscall::replace(link.as_fd(), program.as_fd()))
-        .map_err(|error| Refusal::because(format!("cannot replace the program {name}"), &error))
-}
-
-/// By a tcx link (6.6 and later), which others can stand beside; else as a filter of a `clsact` qdisc, which stays until
-/// `detach` (no link to hold).
-fn attach(ebpf: &mut Ebpf, name: &str, direction: TcAttachType, interface: &str) -> Result<Option<FdLink>, Refusal> {
-    let program = classifier(ebpf, name)?;
-    let refused = |error: &(dyn std::error::Error + 'static)| {
-        Refusal::because(format!("cannot attach the program {name} to {interface}"), error)
-    };
+/// By a tcx link (6.6 and later), which others can stand beside; else as a filter of a `clsact` qdisc. With pins both
+/// outlive the agent, and are taken over: with `replaces` by this program, else as they are. Without pins what is returned
+/// holds them.
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &str,
+    direction: TcAttachType,
+    device: &Device,
+    pins: Option<&Pins>,
+    replaces: bool,
+) -> Result<Option<SchedClassifierLink>, String> {
+    let program = classifier(ebpf, name).map_err(|refusal| refusal.to_string())?;
+    let pin = link_name(name, device.index);
+    if let Some(path) = pins.map(|pins| pins.link(&pin)).filter(|path| path.exists()) {
+        return if replaces { replace(program, name, &path).map(|()| None) } else { Ok(None) };
+    }
+    if pins.is_some_and(|pins| filters::take_over(program, pins, &pin)) {
+        return Ok(None);
+    }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    match program.attach_with_options(interface, direction, order) {
-        Ok(id) => {
-            let link = program.take_link(id).map_err(|error| refused(&error))?;
-            return FdLink::try_from(link).map(Some).map_err(|error| refused(&error));
-        }
-        Err(error) if !is_unsupported(&error) => return Err(refused(&error)),
-        Err(_) => {}
+    let linked = match program.attach_with_options(&device.name, direction, order) {
+        Err(error) if is_unsupported(&error) => filters::attach(program, &device.name, direction),
+        linked => linked.and_then(|id| program.take_link(id)),
+    };
+    let link = linked.map_err(|error| {
+        Refusal::because(format!("cannot attach the program {name} to {}", device.name), &error).to_string()
+    })?;
+    match pins {
+        Some(pins) => filters::keep(program, link, pins, &pin).map(|()| None),
+        None => Ok(Some(link)),
     }
-    // Somebody else's clsact is as good as ours: "exists" is no error.
-    let _ = qdisc_add_clsact(interface);
-    program
-        .attach_with_options(interface, direction, TcAttachOptions::Netlink(NlOptions::default()))
-        .map_err(|error| refused(&error))?;
-    Ok(None)
 }
 
-/// Removes our filters from the `clsact` of these devices, where there was no tcx; says what it removed.
-pub fn remove_filters(devices: &[Device]) -> Vec<String> {
-    let mut removed = Vec::new();
-    for device in devices {
-        for (program, direction) in PROGRAMS {
-            // That there is none is the usual case and no error.
-            if qdisc_detach_program(&device.name, direction, program).is_ok() {
-                removed.push(format!("filter {program} on {}", device.name));
-            }
-        }
-    }
-    removed
+/// Gives the link that is pinned there another program.
+fn replace(program: &SchedClassifier, name: &str, pin: &Path) -> Result<(), String> {
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        Refusal::because(format!("cannot replace the program {name}"), error).to_string()
+    };
+    let program = program.fd().map_err(|error| refused(&error))?;
+    syscall::open(pin).and_then(|link| syscall::replace(link.as_fd(), program.as_fd())).map_err(|error| refused(&error))
 }
 
 /// Kernels without tcx answer EINVAL to that kind of link.
@@ -353,6 +334,13 @@ mod tests {
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_pins_name_tells_the_interface_of_links_and_of_filters() {
+        assert_eq!(interface_of("interface_sends-12"), Some(12));
+        assert_eq!(interface_of("interface_receives-3-at-49152-1"), Some(3));
+        assert_eq!(interface_of("packet_sent"), None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Pins {
         let mut removed = Vec::new();
         for kind in ["links", "programs", "maps"] {
             for name in names(&self.directory.join(kind)) {
-                fs::remove_file(self.directory.join(kind).join(&name))?;
+                super::filters::let_go(&self.directory.join(kind).join(&name))?;
                 removed.push(format!("{} {name}", kind.trim_end_matches('s')));
             }
         }

@@ -15,22 +15,25 @@ use crate::kernel;
 /// # Errors
 /// When an agent runs with that pin directory, or these privileges do not allow it.
 pub fn detach(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let mut removed = match &settings.pin_dir {
+    let removed = match &settings.pin_dir {
         Some(directory) => kernel::remove(directory).map_err(Failure::kernel)?,
-        None => Vec::new(),
+        // Where there is no tcx, an agent without pins that was killed leaves filters behind.
+        None => kernel::remove_filters(&devices()?),
     };
-    // Where there is no tcx, filters stay without any pin.
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let devices =
-        runtime.block_on(async { Devices::open()?.all().await.context("the kernel does not list the interfaces") })?;
-    removed.extend(kernel::remove_filters(&devices));
     if removed.is_empty() {
-        let place =
-            settings.pin_dir.as_ref().map_or_else(|| "anywhere".to_owned(), |path| format!("in {}", path.display()));
-        writeln!(out, "nothing to remove: nothing is pinned {place}, and no interface has a filter of ours")?;
+        match &settings.pin_dir {
+            Some(path) => writeln!(out, "nothing to remove: nothing is pinned in {}", path.display())?,
+            None => writeln!(out, "nothing to remove: no interface has a filter of ours")?,
+        }
     }
     for what in removed {
         writeln!(out, "removed {what}")?;
     }
     Ok(Exit::Stopped)
+}
+
+fn devices() -> Result<Vec<kernel::Device>, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let asked = async { Devices::open()?.all().await.context("the kernel does not list the interfaces") };
+    Ok(runtime.block_on(asked)?)
 }

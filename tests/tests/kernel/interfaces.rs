@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
@@ -101,6 +102,61 @@ fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()
     Ok(())
 }
 
+#[test]
+fn counting_goes_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    let pins = pin_dir();
+    let mut agent = Agent::start_pinned(&here, &[], pins.clone())?;
+    let (ours_before, device_before, _) = both(&agent, &here, "va")?;
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    // Nobody is there, and it is counted all the same.
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
+    // The old one must not clean up behind itself.
+    std::mem::forget(agent);
+    let agent = Agent::start_pinned(&here, &[], pins)?;
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
+    let (ours_after, device_after, _) = both(&agent, &here, "va")?;
+    for direction in [0, 1] {
+        assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
+    }
+    Ok(())
+}
+
+/// Filters of a device's `clsact` qdisc: there are some where the kernel has no tcx.
+fn filters(namespace: &Namespace, name: &str) -> Result<usize> {
+    let mut count = 0;
+    for direction in ["ingress", "egress"] {
+        let said = output(namespace.command("tc").args(["filter", "show", "dev", name, direction]))?;
+        count += String::from_utf8_lossy(&said.stdout).matches(" name interface_").count();
+    }
+    Ok(count)
+}
+
+#[test]
+fn the_end_of_one_agent_is_not_that_of_another() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    let agent = Agent::start(&here, &[])?;
+    let other = Agent::start(&here, &[])?;
+    let of_both = filters(&here, "va")?;
+    let (ours_before, device_before, _) = both(&agent, &here, "va")?;
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
+    // Detaches what it attached.
+    drop(other);
+    assert_eq!(filters(&here, "va")? * 2, of_both);
+    traffic(&here, &there, "10.77.0.2", "fd77::2")?;
+    let (ours_after, device_after, _) = both(&agent, &here, "va")?;
+    for direction in [0, 1] {
+        assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
+    }
+    drop(agent);
+    assert_eq!(filters(&here, "va")?, 0);
+    Ok(())
+}
+
 /// One end of a tunnel.
 struct Tunnel {
     _process: Process,
@@ -156,7 +212,8 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
             name,
             "nodad",
         ])?;
-        namespace.ip(&["link", "set", name, "mtu", "1420", "up"])?;
+        // Drops in the device's queue come after our hook: room for all that is sent before the process takes it.
+        namespace.ip(&["link", "set", name, "mtu", "1420", "txqueuelen", "20000", "up"])?;
     }
     agent.scrape_until("wg0", |page| {
         page.sum("sockmeter_program_attached", &[("program", "interface_sends"), ("target", "wg0")]) == 1.0

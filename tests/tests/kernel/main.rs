@@ -25,6 +25,8 @@ mod merged_page;
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
 mod old_numbers;
+/// A lossy path, and WireGuard in the kernel: where the kernel has them.
+mod only_in_guests;
 /// Killed, stopped, started again: the books go on.
 mod restart;
 /// Network namespaces other than the agent's own.

@@ -1,0 +1,142 @@
+//! Interfaces on kernels without tcx (before 6.6): programs as filters of a `clsact` qdisc. A filter is no link that could
+//! be pinned, and stays when the agent ends; so its program is pinned in the link's place, under a name that says where
+//! the filter is. When they are attached is `interfaces`'.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program,
+};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use nix::net::if_::if_indextoname;
+
+use super::device::Device;
+use super::interfaces::PROGRAMS;
+use super::pins::Pins;
+
+/// What stands in a pin's name between the link's name and the place of a filter.
+const MARK: &str = "-at-";
+
+/// Where a filter is: interface, direction, priority, handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    interface: u32,
+    direction: TcAttachType,
+    priority: u16,
+    handle: u32,
+}
+
+impl Place {
+    /// From `PROGRAM-INTERFACE-at-PRIORITY-HANDLE`.
+    fn of(name: &str) -> Option<Self> {
+        let (link, place) = name.split_once(MARK)?;
+        let (program, interface) = link.rsplit_once('-')?;
+        let (priority, handle) = place.split_once('-')?;
+        let direction = PROGRAMS.iter().find_map(|(known, direction)| (*known == program).then_some(*direction))?;
+        Some(Self {
+            interface: interface.parse().ok()?,
+            direction,
+            priority: priority.parse().ok()?,
+            handle: handle.parse().ok()?,
+        })
+    }
+
+    /// The filter; dropped, it is detached. An error if the interface is gone, and the filter with it.
+    fn filter(self) -> io::Result<SchedClassifierLink> {
+        let name = if_indextoname(self.interface)?;
+        let handle = TcHandle::from(self.handle);
+        SchedClassifierLink::attached(&name.to_string_lossy(), self.direction, self.priority, handle, None)
+    }
+}
+
+/// Attaches a program as a filter. Somebody else's `clsact` is as good as ours.
+pub(super) fn attach(
+    program: &mut SchedClassifier,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<SchedClassifierLink, ProgramError> {
+    // "Exists" is no error, and what else is wrong shows next.
+    let _ = qdisc_add_clsact(interface);
+    let id = program.attach_with_options(interface, direction, TcAttachOptions::Netlink(NlOptions::default()))?;
+    program.take_link(id)
+}
+
+/// Lets a link or a filter outlive the agent, under the link's `name`.
+pub(super) fn keep(
+    program: &mut SchedClassifier,
+    link: SchedClassifierLink,
+    pins: &Pins,
+    name: &str,
+) -> Result<(), String> {
+    if let (Ok(priority), Ok(handle)) = (link.priority(), link.handle()) {
+        let pin = pins.link(&format!("{name}{MARK}{priority}-{}", u32::from(handle)));
+        // One with this name is of an earlier filter in the same place.
+        let _ = fs::remove_file(&pin);
+        program.pin(pin).map_err(|error| format!("cannot pin its program: {error}"))?;
+        // Not detached at our end: from now on the pin stands for it.
+        std::mem::forget(link);
+        return Ok(());
+    }
+    let link = FdLink::try_from(link).map_err(|error| format!("cannot pin its link: {error}"))?;
+    link.pin(pins.link(name)).map(drop).map_err(|error| format!("cannot pin its link: {error}"))
+}
+
+/// Whether an earlier run's filter of this link's name is still attached, and is now this program's: it takes the other's
+/// place without a gap. A filter can be removed by others: then its pin goes.
+pub(super) fn take_over(program: &mut SchedClassifier, pins: &Pins, name: &str) -> bool {
+    let start = format!("{name}{MARK}");
+    let Some(pin) = pins.links().into_iter().find(|pin| pin.starts_with(&start)) else {
+        return false;
+    };
+    let replaced = Place::of(&pin).and_then(|place| place.filter().ok()).and_then(|filter| {
+        let id = program.attach_to_link(filter).ok()?;
+        program.take_link(id).ok()
+    });
+    // The one that is pinned there is the earlier run's program.
+    let _ = fs::remove_file(pins.link(&pin));
+    replaced.is_some_and(|link| keep(program, link, pins, name).is_ok())
+}
+
+/// Removes a link's pin, and detaches what it stands for.
+///
+/// # Errors
+/// When the pin cannot be removed.
+pub(super) fn let_go(pin: &Path) -> io::Result<()> {
+    let place = pin.file_name().and_then(|name| Place::of(&name.to_string_lossy()));
+    // Of an interface that is gone nothing is left to detach.
+    drop(place.map(Place::filter));
+    fs::remove_file(pin)
+}
+
+/// Removes all filters of ours from these devices, whoever attached them; says what it removed. For those that a killed
+/// agent without pins left behind.
+pub fn remove(devices: &[Device]) -> Vec<String> {
+    let mut removed = Vec::new();
+    for device in devices {
+        for (program, direction) in PROGRAMS {
+            // That there is none is the usual case and no error.
+            if qdisc_detach_program(&device.name, direction, program).is_ok() {
+                removed.push(format!("filter {program} on {}", device.name));
+            }
+        }
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_pin_says_where_the_filter_is() {
+        let place = Place { interface: 12, direction: TcAttachType::Egress, priority: 49152, handle: 1 };
+        assert_eq!(Place::of("interface_sends-12-at-49152-1"), Some(place));
+        assert_eq!(Place::of("interface_sends-12"), None);
+        assert_eq!(Place::of("packet_sent"), None);
+        assert_eq!(Place::of("other-12-at-49152-1"), None);
+        assert_eq!(Place::of("interface_sends-12-at-70000-1"), None);
+    }
+}
