@@ -6,6 +6,20 @@ use crate::http::side::{self, NEVER};
 use crate::layout;
 use crate::posting::{self, Reason};
 
+/// Reads no further what the client sends: the bytes from the unfinished request on go to `reason`.
+#[inline(always)]
+pub fn give_up_request(conn: &mut Conn, reason: Reason) {
+    if conn.doubts() {
+        conn.doubt();
+        return;
+    }
+    if conn.inbound.phase == side::CHUNK_SIZE || conn.inbound.phase == side::TRAILER {
+        conn.cut = 1 + reason as u8;
+    }
+    let start = conn.inbound.start;
+    conn.inbound.set_aside(start, reason as u8);
+}
+
 /// A message ended at `position`: the next one begins there.
 #[inline(always)]
 pub fn message_ended<O: Outside>(conn: &mut Conn, outside: &mut O, out: bool, position: u64) {

@@ -87,10 +87,24 @@ fn post_aside<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
     }
 }
 
+/// Whether TCP has passed what the receive hook still waits for: it never saw that, and never will.
+#[inline(always)]
+fn missed(side: &Side, received: u64) -> bool {
+    let waits = matches!(side.phase, side::START | side::FIELDS | side::CHUNK_SIZE | side::TRAILER);
+    waits && received > side.want
+}
+
 #[inline(always)]
 fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: bool) {
     if closing && conn.doubts() {
         conn.doubt();
+    }
+    if missed(&conn.inbound, streams[INBOUND]) && O::take(&mut conn.busy) {
+        if missed(&conn.inbound, streams[INBOUND]) {
+            outside.lost(layout::LOSS_PACKET);
+            message::give_up_request(conn, Reason::Lost);
+        }
+        O::give(&mut conn.busy);
     }
     if conn.resume != 0 && !conn.doubts() {
         conn.resume = 0;

@@ -9,6 +9,7 @@ use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
 use crate::http::scan::{CARRY, Scan, Stop, WINDOW, Window};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
+use crate::message;
 use crate::posting::Reason;
 
 /// Steps for one segment: enough for 256 KiB of one-byte chunks.
@@ -119,23 +120,19 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     /// Reads no further in this direction: the bytes from the unfinished message on go to `reason`.
     #[inline(always)]
     fn give_up(&mut self, reason: Reason) {
-        let mut reason = reason as u8;
-        if OUT {
-            if self.conn.answered == self.conn.pushed && self.conn.inbound.phase == side::OPAQUE {
-                reason = self.conn.inbound.reason;
-            }
-            self.conn.cut = 1 + reason;
-            // The service has spoken, though nobody knows what it said.
-            self.conn.turned = 1;
-        } else if self.conn.doubts() {
-            self.conn.doubt();
+        if !OUT {
+            message::give_up_request(self.conn, reason);
             return;
-        } else if self.conn.inbound.phase == side::CHUNK_SIZE || self.conn.inbound.phase == side::TRAILER {
-            self.conn.cut = 1 + reason;
         }
-        let side = self.side();
-        let start = side.start;
-        side.set_aside(start, reason);
+        let mut reason = reason as u8;
+        if self.conn.answered == self.conn.pushed && self.conn.inbound.phase == side::OPAQUE {
+            reason = self.conn.inbound.reason;
+        }
+        self.conn.cut = 1 + reason;
+        // The service has spoken, though nobody knows what it said.
+        self.conn.turned = 1;
+        let start = self.conn.outbound.start;
+        self.conn.outbound.set_aside(start, reason);
     }
 }
 

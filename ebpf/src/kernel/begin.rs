@@ -10,7 +10,7 @@ use sockmeter_ebpf::layout::LOSS_STORAGE;
 use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::only_netns;
-use super::handshake;
+use super::handshake::{self, Came};
 use super::maps::{CONN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
@@ -54,8 +54,11 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
     totals::opened(socket);
     if accepted {
         if let Some(service) = service_of(socket.port) {
-            let came = handshake::take(tcp);
-            let first = came.map_or(core::ptr::null_mut(), core::ptr::from_mut);
+            let (first, early) = match handshake::came(tcp) {
+                Came::First(conn) => (core::ptr::from_mut(conn), false),
+                Came::Early => (core::ptr::null_mut(), true),
+                Came::Nothing => (core::ptr::null_mut(), false),
+            };
             if let Some(conn) = CONN.of_or(sk.cast(), first, true) {
                 debug!(&ctx, "connection to port {} is observed as service {}", socket.port, service);
                 // SAFETY: the program's own context.
@@ -66,6 +69,9 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
                     conn.cookie = cookie;
                     conn.booked = [socket.received, socket.sent];
                     conn.outbound.open_at(socket.sent, tcp.next()[1]);
+                }
+                if early {
+                    handshake::keep(sk.cast(), conn);
                 }
                 // Packets look at the connection from here on.
                 socket.flags |= OBSERVED;

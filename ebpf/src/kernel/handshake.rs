@@ -3,22 +3,31 @@
 //! `tcp_v4_rcv`; `net/ipv4/tcp_fastopen.c`, `tcp_fastopen_create_child`). So it is read into a place of that CPU, where
 //! `begin` finds it.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock};
-use sockmeter_ebpf::conn::Conn;
+use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::http::side::OPAQUE;
-use sockmeter_ebpf::posting::Reason;
+use sockmeter_ebpf::layout::LOSS_STASH;
+use sockmeter_ebpf::posting::{INBOUND, Reason};
 
 use super::begin::service_of;
-use super::maps::HANDSHAKES;
+use super::maps::{HANDSHAKES, STASH};
+use super::outside::Kernel;
 use super::packet::{Header, SYN};
+use super::stash;
 use super::tcp::Tcp;
 
-/// What came with a handshake, read.
+/// What came with a handshake: read, and kept in case that something belongs in front of it.
 #[repr(C)]
 pub(super) struct Handshake {
     /// Ports, `local << 16 | remote`; 0: nothing is here.
     ports: u32,
+    /// 1 + the number of the block that the bytes are kept in; 0: in none.
+    block: u32,
+    /// How many there are.
+    len: u32,
     pad: u32,
     /// A connection of no socket yet.
     conn: Conn,
@@ -43,6 +52,7 @@ extern "C" fn begin_handshake(skb: *mut __sk_buff) -> u32 {
     // SAFETY: as in `begin`.
     let here = unsafe { &mut *here };
     here.ports = 0;
+    drop_block(here);
     let (Some(local), Some(header)) = (listening_on(skb), Header::read(skb)) else {
         return 0;
     };
@@ -60,6 +70,8 @@ extern "C" fn begin_handshake(skb: *mut __sk_buff) -> u32 {
     here.conn.inbound.seen = until;
     here.conn.payload = header.payload;
     here.conn.reading = [0, until];
+    here.len = header.len;
+    here.block = stash::block_of(skb, header.payload, header.len).map_or(0, |block| block + 1);
     here.ports = u32::from(local) << 16 | u32::from(header.source);
     1
 }
@@ -78,22 +90,72 @@ fn listening_on(skb: *mut __sk_buff) -> Option<u16> {
     }
 }
 
-/// What came with the handshake of this new connection, if anything did.
 #[inline(always)]
-pub(super) fn take(tcp: Tcp) -> Option<&'static mut Conn> {
-    let here = HANDSHAKES.get_ptr_mut(0)?;
+fn drop_block(here: &mut Handshake) {
+    if here.block != 0 {
+        stash::give_back(here.block - 1);
+        here.block = 0;
+    }
+}
+
+/// What came with the handshake of a new connection.
+pub(super) enum Came {
+    /// Nothing.
+    Nothing,
+    /// Its first bytes: the connection has read them.
+    First(&'static mut Conn),
+    /// Something that others belong in front of: it is to be kept.
+    Early,
+}
+
+/// What came with the handshake of this new connection.
+#[inline(always)]
+pub(super) fn came(tcp: Tcp) -> Came {
+    let Some(here) = HANDSHAKES.get_ptr_mut(0) else {
+        return Came::Nothing;
+    };
     // SAFETY: as in `begin`.
     let here = unsafe { &mut *here };
     let ports = here.ports;
     here.ports = 0;
-    if ports != u32::from(tcp.local_port()) << 16 | u32::from(tcp.remote_port())
-        || here.conn.inbound.base != tcp.next()[0]
-    {
-        return None;
+    if ports != u32::from(tcp.local_port()) << 16 | u32::from(tcp.remote_port()) {
+        return Came::Nothing;
     }
+    if here.conn.inbound.base != tcp.next()[0] {
+        return Came::Early;
+    }
+    drop_block(here);
     if here.conn.inbound.phase == OPAQUE && here.conn.inbound.reason == Reason::Lost as u8 {
         here.conn.inbound.reason = Reason::SynData as u8;
         here.conn.cut = 1 + Reason::SynData as u8;
     }
-    Some(&mut here.conn)
+    Came::First(&mut here.conn)
+}
+
+/// Keeps what came early in the new connection's stash. Where that fails `settle` finds the gap when TCP has passed it.
+#[inline(always)]
+pub(super) fn keep(sk: *mut c_void, conn: &mut Conn) {
+    let Some(here) = HANDSHAKES.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: as in `begin`.
+    let here = unsafe { &mut *here };
+    let ahead = here.conn.inbound.base.wrapping_sub(conn.inbound.base);
+    if here.block == 0 || ahead.cast_signed() <= 0 {
+        drop_block(here);
+        return;
+    }
+    let from = u64::from(ahead);
+    let block = here.block - 1;
+    here.block = 0;
+    let kept = match STASH.of(sk, true) {
+        Some(stash) => stash::keep_block(stash, INBOUND, from, here.len, block),
+        None => false,
+    };
+    if kept {
+        conn.inbound.seen = from.wrapping_add(u64::from(here.len));
+    } else {
+        stash::give_back(block);
+        Kernel.lost(LOSS_STASH);
+    }
 }

@@ -93,6 +93,37 @@ extern "C" fn keep_piece(skb: *mut __sk_buff, stash: *mut Stash, place: u64, fro
     u32::from((len <= APPENDED && piece.append(stash)) || piece.put(stash))
 }
 
+/// Keeps `len` bytes at `from` that are in a block already; false if there is no room.
+#[inline(always)]
+pub(super) fn keep_block(stash: &mut Stash, direction: usize, from: u64, len: u32, block: u32) -> bool {
+    let Some(item) = take(stash, direction, NEVER) else {
+        return false;
+    };
+    // SAFETY: claimed above, nobody else writes it.
+    let item = unsafe { &mut *item };
+    item.from = from;
+    item.len = len;
+    item.block = block;
+    set(&raw mut item.state, READY);
+    super::atomic::count(&raw mut stash.arrivals[direction & 1]);
+    true
+}
+
+/// Copies the `len` bytes at `at` in a packet into a block of their own; `None` if there is none, or if they are too many.
+#[inline(always)]
+pub(super) fn block_of(skb: *mut __sk_buff, at: u32, len: u32) -> Option<u32> {
+    let Ok(Some(block)) = FREE_BLOCKS.pop() else {
+        return None;
+    };
+    in_use(1);
+    let piece = Piece { skb, direction: 0, at, from: 0, len };
+    if piece.copy(block, 0, BLOCK) {
+        return Some(block);
+    }
+    give_back(block);
+    None
+}
+
 /// A piece of a segment that is to be kept.
 struct Piece {
     skb: *mut __sk_buff,
@@ -324,8 +355,9 @@ extern "C" fn find_kept(stash: *mut Stash, direction: u32, want: u64) -> u32 {
     finding.block as u32 + 1
 }
 
+/// Gives a block back.
 #[inline(always)]
-fn give_back(block: u32) {
+pub(super) fn give_back(block: u32) {
     let _ = FREE_BLOCKS.push(&block, 0);
     in_use(u64::MAX);
 }
