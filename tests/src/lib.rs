@@ -6,6 +6,7 @@ pub mod agent;
 pub mod client;
 pub mod connection;
 pub mod load;
+pub mod lossy_path;
 pub mod message;
 pub mod namespace;
 pub mod nginx;

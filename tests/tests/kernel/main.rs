@@ -19,6 +19,8 @@ mod equal_books;
 mod full;
 /// Interface counters against the kernel's own.
 mod interfaces;
+/// Packets that are lost, repeated and reordered.
+mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
 mod merged_page;
 /// What is not HTTP, half of it, or something else later.
