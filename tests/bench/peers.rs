@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
@@ -65,6 +65,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort, tools: Option<&Path>) -> Resul
         "requests per second without",
         "with",
         "with / without",
+        "CPU of nginx and wrk a request, with / without",
         "CPU, % of a core",
         "RSS, MiB",
         "page bytes",
@@ -74,34 +75,20 @@ pub(crate) fn part(stage: &Stage, effort: Effort, tools: Option<&Path>) -> Resul
     let pairs = if effort.quick { 1 } else { 3 };
     for connections in Connections::BOTH {
         let one = || wrk(stage, connections, OBSERVED, "/small.txt", 2);
-        let mut ours = Vec::new();
+        let mut used = Vec::new();
         let found = alternate(pairs, one, || {
             let mut agent = stage.agent()?;
-            let process = agent.process().pid()?;
-            let url = agent.url().to_owned();
-            let counted = beside(process, one, &mut ours, || Ok(Some(scrape(&stage.here, &url, process)?)))?;
-            Ok(counted)
+            let (process, url) = (agent.process().pid()?, agent.url().to_owned());
+            beside(process, one, &mut used, || Ok(Some(scrape(&stage.here, &url, process)?)))
         })?;
-        row(&mut part, &mut table, "sockmeter", connections, &found, &ours);
+        row(&mut part, &mut table, "sockmeter", connections, &found, &used);
         for peer in &PEERS {
             let Some(program) = find(peer.name, tools) else {
                 missing.push(format!("{} ({})", peer.name, peer.from));
                 continue;
             };
             let mut used = Vec::new();
-            let found = alternate(pairs, one, || {
-                let mut running = start(stage, peer, &program)?;
-                let process = running.pid()?;
-                let counted = beside(process, one, &mut used, || {
-                    peer.page.map(|page| scrape(&stage.here, page, process)).transpose()
-                })?;
-                // A tool that ended by itself was not beside anything.
-                anyhow::ensure!(running.ended()?.is_none(), "{} ended by itself", peer.name);
-                running.signal(Signal::SIGTERM)?;
-                running.wait()?;
-                Ok(counted)
-            });
-            match found {
+            match alternate(pairs, one, || with_peer(stage, peer, &program, one, &mut used)) {
                 Ok(found) => row(&mut part, &mut table, peer.name, connections, &found, &used),
                 Err(error) => {
                     interrupt::check()?;
@@ -121,6 +108,25 @@ pub(crate) fn part(stage: &Stage, effort: Effort, tools: Option<&Path>) -> Resul
         part.table(not);
     }
     Ok(part)
+}
+
+/// The load beside a peer, which is ended then.
+fn with_peer(
+    stage: &Stage,
+    peer: &Peer,
+    program: &Path,
+    one: impl Fn() -> Result<Counted>,
+    used: &mut Vec<Used>,
+) -> Result<Counted> {
+    let mut running = start(stage, peer, program)?;
+    let process = running.pid()?;
+    let page = || peer.page.map(|page| scrape(&stage.here, page, process)).transpose();
+    let counted = beside(process, one, used, page)?;
+    // A tool that ended by itself was not beside anything.
+    ensure!(running.ended()?.is_none(), "{} ended by itself", peer.name);
+    running.signal(Signal::SIGTERM)?;
+    running.wait()?;
+    Ok(counted)
 }
 
 /// What a tool used while it was beside the load.
@@ -156,6 +162,7 @@ fn row(
     used: &[Used],
 ) {
     let pairs = Pairs::of(found, |counted| counted.requests);
+    let each = Pairs::of(found, |counted| counted.cpu);
     let of = |quantity: fn(&Used) -> f64| Spread::of(&used.iter().map(quantity).collect::<Vec<_>>()).median;
     let cpu = of(|used| used.cpu);
     let rss = used.iter().map(|used| used.rss).max().unwrap_or(0);
@@ -166,6 +173,7 @@ fn row(
         pairs.without.words(0),
         pairs.with.words(0),
         pairs.ratio.words(3),
+        each.ratio.words(3),
         format!("{cpu:.1}"),
         mebibytes(rss),
         page.map_or_else(String::new, |(bytes, _)| bytes.to_string()),
@@ -173,7 +181,7 @@ fn row(
     ]);
     part.raw(
         &format!("{name}: {}", connections.words()),
-        json!({ "requests": pairs.json(), "cpu_percent": cpu, "rss": rss }),
+        json!({ "requests": pairs.json(), "cpu_us": each.json(), "cpu_percent": cpu, "rss": rss }),
     );
 }
 
