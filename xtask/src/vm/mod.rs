@@ -6,6 +6,7 @@ mod kernels;
 mod report;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -100,7 +101,10 @@ fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, bu
         let mut outcome = Outcome::default();
         let booted = image::make(&folder, kernel, busybox, job).and_then(|image| {
             steps.say(format_args!("{series}: booting {}", kernel.release));
+            let mut said = fs::File::create(folder.join("said"))?;
             boot::boot(kernel, &image, &console, |line| {
+                // What cannot be kept was shown at least.
+                let _ = writeln!(said, "{line}");
                 if let Some(told) = outcome.take(line) {
                     steps.say(format_args!("{series}: {told}"));
                 }
