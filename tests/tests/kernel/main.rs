@@ -29,5 +29,7 @@ mod restart;
 mod scope;
 /// Socket counters against what both ends counted.
 mod sockets;
+/// A kernel that is too old.
+mod too_old;
 /// Scrapes in the middle of a load.
 mod under_load;
