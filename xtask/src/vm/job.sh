@@ -23,6 +23,8 @@ for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); d
         failed=1
     elif grep -q '^left out: ' /run/tmp/said; then
         echo "LEFT $name $took $(sed -n 's/^left out: //p' /run/tmp/said | head -n 1)" >&3
+    elif grep -q ' 1 ignored;' /run/tmp/said; then
+        echo "LEFT $name $took $(sed -n 's/^test .* ignored, //p' /run/tmp/said | head -n 1)" >&3
     else
         echo "PASSED $name $took" >&3
     fi
