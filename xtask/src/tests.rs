@@ -44,7 +44,7 @@ const IN_EVERY_KERNEL: [&str; 6] = [
     "not_http::garbage",
     "chunked_answers::",
     "interfaces::bytes_equal_the_devices_own_on_a_veth_pair",
-    "interfaces::counting_goes_on",
+    "interfaces::the_end_of_one_agent",
     "only_in_guests::",
 ];
 

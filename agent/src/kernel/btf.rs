@@ -8,6 +8,8 @@ use sockmeter_ebpf::layout::field;
 /// Where the kernel shows its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+/// The youngest function that the programs call.
+const HELPER: &str = "BPF_FUNC_loop";
 const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
@@ -29,6 +31,16 @@ pub enum BtfError {
     /// It is not BTF, or cut off.
     #[error("the kernel's types are damaged: {0}")]
     Damaged(&'static str),
+    /// There is no such function for programs to call.
+    #[error(
+        "this kernel has no {helper}, which the programs call\nhint: Linux {since} and later have it; the oldest kernel that is tested is 6.1"
+    )]
+    NoHelper {
+        /// Its name in `enum bpf_func_id`.
+        helper: &'static str,
+        /// The release that it came with.
+        since: &'static str,
+    },
     /// A structure has no such field.
     #[error("this kernel has no field {structure}.{path}, which sockmeter reads")]
     Missing {
@@ -50,6 +62,9 @@ pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
     let bytes =
         std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
     let types = Types::parse(&bytes)?;
+    if !types.has_name(HELPER.as_bytes()) {
+        return Err(BtfError::NoHelper { helper: HELPER, since: "5.17" });
+    }
     let mut offsets = [0; field::COUNT];
     for (index, (slot, (structure, path))) in offsets.iter_mut().zip(field::NAMES).enumerate() {
         let bits = types.offset(structure, path).ok_or(BtfError::Missing { structure, path })?;
@@ -115,6 +130,11 @@ impl<'a> Types<'a> {
     fn name(&self, at: u32) -> Option<&'a [u8]> {
         let from = self.strings.get(index(at)?..)?;
         from.split(|byte| *byte == 0).next()
+    }
+
+    /// Whether anything has this name.
+    fn has_name(&self, name: &[u8]) -> bool {
+        self.strings.split(|byte| *byte == 0).any(|found| found == name)
     }
 
     fn kind(&self, id: u32) -> Option<u32> {
@@ -224,6 +244,8 @@ mod tests {
         assert_eq!(types.offset("outer", "c.e"), Some(96));
         assert_eq!(types.offset("outer", "missing"), None);
         assert_eq!(types.offset("missing", "a"), None);
+        assert!(types.has_name(b"inner"));
+        assert!(!types.has_name(b"inne"));
     }
 
     #[test]

@@ -12,17 +12,21 @@ use aya::programs::tc::{
 };
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use nix::net::if_::if_indextoname;
+use nix::sched::{CloneFlags, setns};
 
 use super::device::Device;
 use super::interfaces::PROGRAMS;
+use super::namespaces;
 use super::pins::Pins;
 
 /// What stands in a pin's name between the link's name and the place of a filter.
 const MARK: &str = "-at-";
 
-/// Where a filter is: interface, direction, priority, handle.
+/// Where a filter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
+    /// Inode number of the network namespace.
+    netns: u32,
     interface: u32,
     direction: TcAttachType,
     priority: u16,
@@ -30,13 +34,15 @@ struct Place {
 }
 
 impl Place {
-    /// From `PROGRAM-INTERFACE-at-PRIORITY-HANDLE`.
+    /// From `PROGRAM-INTERFACE-at-NETNS-PRIORITY-HANDLE`.
     fn of(name: &str) -> Option<Self> {
         let (link, place) = name.split_once(MARK)?;
         let (program, interface) = link.rsplit_once('-')?;
+        let (netns, place) = place.split_once('-')?;
         let (priority, handle) = place.split_once('-')?;
         let direction = PROGRAMS.iter().find_map(|(known, direction)| (*known == program).then_some(*direction))?;
         Some(Self {
+            netns: netns.parse().ok()?,
             interface: interface.parse().ok()?,
             direction,
             priority: priority.parse().ok()?,
@@ -44,12 +50,33 @@ impl Place {
         })
     }
 
-    /// The filter; dropped, it is detached. An error if the interface is gone, and the filter with it.
+    /// The filter, in the namespace of this thread; dropped, it is detached. An error if the interface is gone, and the
+    /// filter with it.
     fn filter(self) -> io::Result<SchedClassifierLink> {
         let name = if_indextoname(self.interface)?;
         let handle = TcHandle::from(self.handle);
         SchedClassifierLink::attached(&name.to_string_lossy(), self.direction, self.priority, handle, None)
     }
+}
+
+/// Detaches the filter in its place, whichever namespace that is in: nothing is left to detach where interface or namespace
+/// are gone.
+fn detach(place: Place) -> io::Result<()> {
+    let own = namespaces::own().map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    if place.netns == own {
+        drop(place.filter());
+        return Ok(());
+    }
+    let Some(namespace) = namespaces::others(own).remove(&u64::from(place.netns)) else {
+        return Ok(());
+    };
+    let namespace = fs::File::open(namespace)?;
+    let detaching = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        drop(place.filter());
+        Ok(())
+    });
+    detaching.join().unwrap_or_else(|_| Err(io::Error::other("the detaching thread ended")))
 }
 
 /// Attaches a program as a filter. Somebody else's `clsact` is as good as ours.
@@ -72,7 +99,8 @@ pub(super) fn keep(
     name: &str,
 ) -> Result<(), String> {
     if let (Ok(priority), Ok(handle)) = (link.priority(), link.handle()) {
-        let pin = pins.link(&format!("{name}{MARK}{priority}-{}", u32::from(handle)));
+        let netns = namespaces::own().map_err(|refusal| refusal.to_string())?;
+        let pin = pins.link(&format!("{name}{MARK}{netns}-{priority}-{}", u32::from(handle)));
         // One with this name is of an earlier filter in the same place.
         let _ = fs::remove_file(&pin);
         program.pin(pin).map_err(|error| format!("cannot pin its program: {error}"))?;
@@ -91,7 +119,8 @@ pub(super) fn take_over(program: &mut SchedClassifier, pins: &Pins, name: &str) 
     let Some(pin) = pins.links().into_iter().find(|pin| pin.starts_with(&start)) else {
         return false;
     };
-    let replaced = Place::of(&pin).and_then(|place| place.filter().ok()).and_then(|filter| {
+    let here = |place: &Place| namespaces::own().is_ok_and(|own| own == place.netns);
+    let replaced = Place::of(&pin).filter(here).and_then(|place| place.filter().ok()).and_then(|filter| {
         let id = program.attach_to_link(filter).ok()?;
         program.take_link(id).ok()
     });
@@ -103,11 +132,11 @@ pub(super) fn take_over(program: &mut SchedClassifier, pins: &Pins, name: &str) 
 /// Removes a link's pin, and detaches what it stands for.
 ///
 /// # Errors
-/// When the pin cannot be removed.
+/// When the pin cannot be removed, or a filter's namespace cannot be entered.
 pub(super) fn let_go(pin: &Path) -> io::Result<()> {
-    let place = pin.file_name().and_then(|name| Place::of(&name.to_string_lossy()));
-    // Of an interface that is gone nothing is left to detach.
-    drop(place.map(Place::filter));
+    if let Some(place) = pin.file_name().and_then(|name| Place::of(&name.to_string_lossy())) {
+        detach(place)?;
+    }
     fs::remove_file(pin)
 }
 
@@ -132,11 +161,12 @@ mod tests {
 
     #[test]
     fn the_name_of_a_pin_says_where_the_filter_is() {
-        let place = Place { interface: 12, direction: TcAttachType::Egress, priority: 49152, handle: 1 };
-        assert_eq!(Place::of("interface_sends-12-at-49152-1"), Some(place));
+        let place =
+            Place { netns: 4_026_531_833, interface: 12, direction: TcAttachType::Egress, priority: 49152, handle: 1 };
+        assert_eq!(Place::of("interface_sends-12-at-4026531833-49152-1"), Some(place));
         assert_eq!(Place::of("interface_sends-12"), None);
         assert_eq!(Place::of("packet_sent"), None);
-        assert_eq!(Place::of("other-12-at-49152-1"), None);
-        assert_eq!(Place::of("interface_sends-12-at-70000-1"), None);
+        assert_eq!(Place::of("other-12-at-4026531833-49152-1"), None);
+        assert_eq!(Place::of("interface_sends-12-at-4026531833-70000-1"), None);
     }
 }

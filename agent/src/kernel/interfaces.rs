@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_pins_name_tells_the_interface_of_links_and_of_filters() {
         assert_eq!(interface_of("interface_sends-12"), Some(12));
-        assert_eq!(interface_of("interface_receives-3-at-49152-1"), Some(3));
+        assert_eq!(interface_of("interface_receives-3-at-4026531833-49152-1"), Some(3));
         assert_eq!(interface_of("packet_sent"), None);
     }
 

@@ -37,6 +37,8 @@ mod scope;
 mod sockets;
 /// 100,000 connections that live for one exchange.
 mod storm;
+/// A kernel that is too old.
+mod too_old;
 /// Scrapes in the middle of a load.
 mod under_load;
 /// Another build takes over what is pinned.

@@ -19,10 +19,12 @@ for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); d
     took=$(($(cut -d. -f1 /proc/uptime) - begin))
     if [ "$code" != 0 ]; then
         echo "FAILED $name $took" >&3
-        tail -c 6000 /run/tmp/said | sed 's/^/SAID /' >&3
+        tail -c 200000 /run/tmp/said | sed 's/^/SAID /' >&3
         failed=1
     elif grep -q '^left out: ' /run/tmp/said; then
         echo "LEFT $name $took $(sed -n 's/^left out: //p' /run/tmp/said | head -n 1)" >&3
+    elif grep -q ' 1 ignored;' /run/tmp/said; then
+        echo "LEFT $name $took $(sed -n 's/^test .* ignored, //p' /run/tmp/said | head -n 1)" >&3
     else
         echo "PASSED $name $took" >&3
     fi

@@ -6,6 +6,7 @@ mod kernels;
 mod report;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -25,6 +26,8 @@ const JOB: &str = include_str!("job.sh");
 const LOAD: u32 = 5;
 /// Seconds for a test, starts of the agent included.
 const LIMIT: u32 = 300;
+/// A series that is too old to run on, and what is tested there: that it is refused.
+const TOO_OLD: (&str, &str) = ("5.10", "too_old::");
 /// Guests at the same time: each keeps one CPU busy.
 const AT_ONCE: usize = 2;
 
@@ -51,7 +54,6 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
         );
     }
     let tests = test_binary(workspace, order.package)?;
-    let job = job(workspace, order, &tests);
     let kernels = Kernels::new(workspace);
     let busybox = steps.step("busybox", ALONE, || kernels.busybox())?;
     // One after the other: apt has one set of lists.
@@ -70,7 +72,10 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
             scope.spawn(|| {
                 while let Some((number, (series, kernel))) = next(&queue) {
                     let verdict = match kernel {
-                        Ok(kernel) => guest(workspace, steps, series, &kernel, &busybox, &job),
+                        Ok(kernel) => {
+                            let job = job(workspace, order, &tests, series);
+                            guest(workspace, steps, series, &kernel, &busybox, &job)
+                        }
                         Err(error) => Verdict::Skipped(format!("{error:#}")),
                     };
                     if let Ok(mut verdicts) = verdicts.lock() {
@@ -100,7 +105,10 @@ fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, bu
         let mut outcome = Outcome::default();
         let booted = image::make(&folder, kernel, busybox, job).and_then(|image| {
             steps.say(format_args!("{series}: booting {}", kernel.release));
+            let mut said = fs::File::create(folder.join("said"))?;
             boot::boot(kernel, &image, &console, |line| {
+                // What cannot be kept was shown at least.
+                let _ = writeln!(said, "{line}");
                 if let Some(told) = outcome.take(line) {
                     steps.say(format_args!("{series}: {told}"));
                 }
@@ -125,14 +133,15 @@ fn last_lines(console: &Path) -> String {
 }
 
 /// What the guest runs.
-fn job(workspace: &Workspace, order: &Order<'_>, tests: &Path) -> String {
+fn job(workspace: &Workspace, order: &Order<'_>, tests: &Path, series: &str) -> String {
+    let chosen = if series == TOO_OLD.0 { TOO_OLD.1.to_owned() } else { order.filter.join(" ") };
     format!(
         "cd {} || exit\nexport {}={} SOCKMETER_TEST_LOAD={LOAD}\nTESTS={} CHOSEN={} LIMIT={LIMIT}\n{JOB}",
         quoted(&workspace.root.to_string_lossy()),
         order.agent_variable,
         quoted(&order.agent.to_string_lossy()),
         quoted(&tests.to_string_lossy()),
-        quoted(&order.filter.join(" ")),
+        quoted(&chosen),
     )
 }
 

@@ -11,9 +11,14 @@ pub(crate) struct Outcome {
     left_out: Vec<(String, String)>,
     /// The test that runs.
     running: Option<String>,
+    /// Lines of the failed test's output so far.
+    said: usize,
     /// It came to its end.
     ended: bool,
 }
+
+/// So much of a failed test's output is shown; all of it is in a file.
+const SHOWN: usize = 25;
 
 impl Outcome {
     /// Takes a line of `job.sh`; gives what a reader wants to see of it.
@@ -34,9 +39,13 @@ impl Outcome {
             }
             "FAILED" => {
                 self.failed.push(name.to_owned());
+                self.said = 0;
                 return Some(format!("FAILED    {name} after {seconds} s"));
             }
-            "SAID" => return Some(format!("          {rest}")),
+            "SAID" => {
+                self.said += 1;
+                return (self.said <= SHOWN).then(|| format!("          {rest}"));
+            }
             "EXIT" => {
                 self.running = None;
                 self.ended = true;
