@@ -6,6 +6,7 @@ pub mod agent;
 pub mod client;
 pub mod namespace;
 pub mod nginx;
+pub mod ordinary;
 pub mod page;
 pub mod process;
 pub mod tally;

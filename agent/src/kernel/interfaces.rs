@@ -308,6 +308,17 @@ pub fn remove_filters(devices: &[Device]) -> Vec<String> {
     removed
 }
 
+/// Whether interfaces are attached to by tcx links, which ask for no capability but those that loaded the program
+/// (`tcx_link_attach`, kernel/bpf/tcx.c); rtnetlink, which filters go by, asks for `CAP_NET_ADMIN` every time.
+#[must_use]
+pub fn has_tcx() -> bool {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Ok(_) => true,
+        // That others' programs cannot be looked at is a yes too.
+        Err(error) => !is_unsupported(&error),
+    }
+}
+
 /// Kernels without tcx answer EINVAL to that kind of link.
 fn is_unsupported(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut last = error;

@@ -27,7 +27,7 @@ use sockmeter_ebpf::layout;
 
 pub use self::before::PinnedBefore;
 pub use self::books::Books;
-pub use self::interfaces::{Device, devices, remove_filters};
+pub use self::interfaces::{Device, devices, has_tcx, remove_filters};
 pub use self::journal::Journal;
 pub use self::offload::Offload;
 use self::pins::Pins;

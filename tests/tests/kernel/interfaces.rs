@@ -25,7 +25,7 @@ fn ours(page: &Page, name: &str) -> [u64; 2] {
 }
 
 /// Our counters and the device's at a moment when nothing crossed between the readings.
-fn both(agent: &Agent<'_>, namespace: &Namespace, name: &str) -> Result<([u64; 2], [u64; 2], Page)> {
+pub(crate) fn both(agent: &Agent<'_>, namespace: &Namespace, name: &str) -> Result<([u64; 2], [u64; 2], Page)> {
     wait::until("a quiet moment", || {
         let before = device(namespace, name)?;
         let page = agent.scrape()?;

@@ -21,6 +21,8 @@ mod merged_page;
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
 mod old_numbers;
+/// What the agent may do once it runs, and how little it takes to start it.
+mod privileges;
 /// Killed, stopped, started again: the books go on.
 mod restart;
 /// Network namespaces other than the agent's own.
