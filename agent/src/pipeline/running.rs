@@ -58,6 +58,12 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     tokio::spawn(tick(line.clone(), devices.clone()));
     tokio::spawn(drain(line.clone(), journal));
     let (upstreams, merged) = watch::channel(settings.upstreams.clone());
+    // Older sockets count from the first pass over them: whoever is told that we are here may rely on that. The accountant
+    // makes it before it takes any message.
+    let (reply, passed) = oneshot::channel();
+    if line.send(Message::Journal { reply }) {
+        let _ = passed.await;
+    }
     say(&programs, &server.url());
 
     let stop = CancellationToken::new();
