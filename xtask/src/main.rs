@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod fuzz;
 mod kernel_side;
 mod setup;
 mod steps;
@@ -45,6 +46,14 @@ enum Command {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Run the fuzz targets; fetches what that needs: cargo-fuzz
+    Fuzz {
+        /// Only this one
+        target: Option<String>,
+        /// Time for each
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -70,6 +79,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
         Command::Test { ring: None, filter } => tests::everything(&workspace, &steps, &filter),
         Command::Test { ring: Some(ring), filter } => tests::one_ring(&workspace, &steps, ring, &filter),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(&workspace, &steps, target.as_deref(), seconds),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     }

@@ -13,6 +13,8 @@ use crate::{agent, kernel_side, setup, tidy};
 
 /// The environment variable that tells the kernel tests which agent to start.
 const AGENT_VARIABLE: &str = "SOCKMETER_BINARY";
+/// The environment variable that makes every agent of the kernel tests an ordinary user's (`tests/src/ordinary.rs`).
+const ORDINARY_VARIABLE: &str = "SOCKMETER_TEST_UNPRIVILEGED";
 /// The package with the kernel tests.
 const KERNEL_PACKAGE: &str = "sockmeter-tests";
 
@@ -23,6 +25,8 @@ pub(crate) enum Ring {
     Pure,
     /// Real programs in this kernel and real traffic, as root
     Kernel,
+    /// The same, with every agent an ordinary user's who has three capabilities
+    Unprivileged,
 }
 
 /// Everything, in the order in which a failure is cheapest to find.
@@ -36,7 +40,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     pure(workspace, steps, filter)?;
     if can_be_root() {
-        return kernel(workspace, steps, filter);
+        return kernel(workspace, steps, Ring::Kernel, filter);
     }
     steps.say("kernel tests: skipped, for they need root and sudo wants a password");
     steps.say("hint: sudo -v, then cargo xtask test kernel");
@@ -53,7 +57,7 @@ pub(crate) fn one_ring(workspace: &Workspace, steps: &Steps, ring: Ring, filter:
     }
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    kernel(workspace, steps, filter)
+    kernel(workspace, steps, ring, filter)
 }
 
 fn can_be_root() -> bool {
@@ -67,14 +71,19 @@ fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
     })
 }
 
-fn kernel(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
+fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -> Result<()> {
     let binary = agent::build_for_tests(workspace, steps)?;
-    steps.last_word("kernel tests", "cargo xtask test kernel", || {
+    let (what, alone, ordinary) = match ring {
+        Ring::Unprivileged => ("kernel tests as an ordinary user", "cargo xtask test unprivileged", "1"),
+        Ring::Pure | Ring::Kernel => ("kernel tests", "cargo xtask test kernel", "0"),
+    };
+    steps.last_word(what, alone, || {
         let runner = Runner::of(workspace);
         // Built as the user who asks, run as root.
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
-        run(runner.command(workspace, &["--package", KERNEL_PACKAGE], sudo, filter).env(AGENT_VARIABLE, binary))
+        let mut command = runner.command(workspace, &["--package", KERNEL_PACKAGE], sudo, filter);
+        run(command.env(AGENT_VARIABLE, binary).env(ORDINARY_VARIABLE, ordinary))
     })
 }
 
