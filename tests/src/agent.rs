@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::load::patience;
 use crate::namespace::Namespace;
+use crate::ordinary;
 use crate::page::Page;
 use crate::process::{Process, run};
 use crate::wait;
@@ -69,10 +70,54 @@ impl<'a> Agent<'a> {
         pins: PathBuf,
         variables: &[(&str, &OsStr)],
     ) -> Result<Self> {
+        if ordinary::wanted() {
+            ordinary::pin_directory(&pins)?;
+            return Self::start_behind(
+                &ordinary::wrapper(&ordinary::CAPABILITIES),
+                namespace,
+                arguments,
+                pins,
+                variables,
+            );
+        }
+        Self::start_behind(&[], namespace, arguments, pins, variables)
+    }
+
+    /// Starts it as root also where all others are an ordinary user's, because the test is of something that takes more:
+    /// `why` says what.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_as_root(namespace: &'a Namespace, arguments: &[&str], why: &str) -> Result<Self> {
+        if ordinary::wanted() {
+            eprintln!("this agent runs as root: {why}");
+        }
+        Self::start_behind(&[], namespace, arguments, pin_dir(), &[])
+    }
+
+    /// Starts it as an ordinary user who has no more than counting takes.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_as_ordinary_user(namespace: &'a Namespace, arguments: &[&str], pins: PathBuf) -> Result<Self> {
+        ordinary::pin_directory(&pins)?;
+        Self::start_behind(&ordinary::wrapper(&ordinary::CAPABILITIES), namespace, arguments, pins, &[])
+    }
+
+    fn start_behind(
+        wrapper: &[String],
+        namespace: &'a Namespace,
+        arguments: &[&str],
+        pins: PathBuf,
+        variables: &[(&str, &OsStr)],
+    ) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let log = files.path().join("log");
-        let mut command = namespace.command(&binary().to_string_lossy());
+        // `env` runs what it gets, also if that is nothing but the agent.
+        let mut command = namespace.command("env");
         command
+            .args(wrapper)
+            .arg(binary())
             .args(["run", "--listen", "127.0.0.1:0", "--pin-dir"])
             .arg(&pins)
             // Tests that run at the same time must not see each other's traffic.

@@ -11,6 +11,7 @@ pub mod message;
 pub mod namespace;
 pub mod nginx;
 pub mod offer;
+pub mod ordinary;
 pub mod page;
 pub mod process;
 pub mod server;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod bench;
+mod fuzz;
 mod kernel_side;
 mod setup;
 mod steps;
@@ -59,6 +60,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the fuzz targets; fetches what that needs: cargo-fuzz
+    Fuzz {
+        /// Only this one
+        target: Option<String>,
+        /// Time for each
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -95,6 +104,7 @@ fn execute(command: Command) -> anyhow::Result<Done> {
         }
         Command::Test { ring: Some(ring), filter, .. } => tests::one_ring(&workspace, &steps, ring, &filter),
         Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(&workspace, &steps, target.as_deref(), seconds),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     };

@@ -13,6 +13,8 @@ use crate::{agent, kernel_side, setup, tidy, vm};
 
 /// The environment variable that tells the kernel tests which agent to start.
 const AGENT_VARIABLE: &str = "SOCKMETER_BINARY";
+/// The environment variable that makes every agent of the kernel tests an ordinary user's (`tests/src/ordinary.rs`).
+const ORDINARY_VARIABLE: &str = "SOCKMETER_TEST_UNPRIVILEGED";
 /// The package with the kernel tests.
 const KERNEL_PACKAGE: &str = "sockmeter-tests";
 
@@ -27,6 +29,8 @@ pub(crate) enum Ring {
     Slow,
     /// The kernel tests under kernels of other versions, in virtual machines
     Vm,
+    /// The same, with every agent an ordinary user's who has three capabilities
+    Unprivileged,
 }
 
 /// How far a command came.
@@ -120,16 +124,18 @@ fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
 
 fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -> Result<()> {
     let binary = agent::build_for_tests(workspace, steps)?;
-    let (what, alone) = match ring {
-        Ring::Slow => ("slow tests", "cargo xtask test slow"),
-        Ring::Pure | Ring::Kernel | Ring::Vm => ("kernel tests", "cargo xtask test kernel"),
+    let (what, alone, ordinary) = match ring {
+        Ring::Slow => ("slow tests", "cargo xtask test slow", "0"),
+        Ring::Unprivileged => ("kernel tests as an ordinary user", "cargo xtask test unprivileged", "1"),
+        Ring::Pure | Ring::Kernel | Ring::Vm => ("kernel tests", "cargo xtask test kernel", "0"),
     };
     steps.last_word(what, alone, || {
         let runner = Runner::of(workspace);
         // Built as the user who asks, run as root.
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
-        run(runner.command(workspace, ring, sudo, filter).env(AGENT_VARIABLE, binary))
+        let mut command = runner.command(workspace, ring, sudo, filter);
+        run(command.env(AGENT_VARIABLE, binary).env(ORDINARY_VARIABLE, ordinary))
     })
 }
 
@@ -154,7 +160,7 @@ impl Runner {
         let mut command = workspace.cargo();
         let packages = match ring {
             Ring::Pure => &["--workspace", "--exclude", KERNEL_PACKAGE][..],
-            Ring::Kernel | Ring::Slow | Ring::Vm => &["--package", KERNEL_PACKAGE],
+            Ring::Kernel | Ring::Slow | Ring::Unprivileged | Ring::Vm => &["--package", KERNEL_PACKAGE],
         };
         match self {
             Self::Nextest => {

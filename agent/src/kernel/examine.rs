@@ -27,6 +27,40 @@ pub struct Loaded {
 const CAPABILITIES: [(&str, u32); 5] =
     [("CAP_NET_ADMIN", 12), ("CAP_SYS_PTRACE", 19), ("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 
+/// Capabilities that nothing goes without, and what for.
+pub const NEEDED: [(&str, &str); 3] = [
+    ("CAP_BPF", "loads the programs"),
+    ("CAP_NET_ADMIN", "attaches to sockets and interfaces"),
+    ("CAP_PERFMON", "lets the programs read the kernel's counters"),
+];
+
+/// Whether this process has what nothing goes without.
+///
+/// # Errors
+/// When one of `NEEDED` is not in effect.
+pub fn privileges() -> Result<(), Refusal> {
+    missing(&capabilities()).map_or(Ok(()), Err)
+}
+
+fn missing(found: &[(&str, bool)]) -> Option<Refusal> {
+    let has = |wanted: &str| found.iter().any(|(name, has)| *name == wanted && *has);
+    let missing: Vec<(&str, &str)> = NEEDED.into_iter().filter(|(name, _)| !has(name)).collect();
+    match missing.as_slice() {
+        [] => None,
+        [(name, why)] => Some(
+            Refusal::new(format!("cannot count without {name}, which is not in effect"))
+                .hint(format!("run as root, or grant {name}, which {why}")),
+        ),
+        more => {
+            let names: Vec<&str> = more.iter().map(|(name, _)| *name).collect();
+            Some(
+                Refusal::new(format!("cannot count without {}, which are not in effect", names.join(" and ")))
+                    .hint("run as root, or grant them; `sockmeter check` says what each is for"),
+            )
+        }
+    }
+}
+
 /// Capabilities in effect, each with whether it is. `CAP_SYS_ADMIN` stands for the two younger ones, as in the kernel.
 #[must_use]
 pub fn capabilities() -> Vec<(&'static str, bool)> {
@@ -160,5 +194,25 @@ mod tests {
         assert_eq!(of("0000000000001000"), ["CAP_NET_ADMIN"]);
         assert_eq!(of("000000c000001000"), ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
         assert_eq!(of("0000000000200000"), ["CAP_SYS_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let said = |mask: &str| missing(&effective(&format!("CapEff:\t{mask}\n"))).map(|refusal| refusal.to_string());
+        assert_eq!(said("000000c000001000"), None);
+        assert_eq!(
+            said("0000008000001000").as_deref(),
+            Some(
+                "cannot count without CAP_PERFMON, which is not in effect\n\
+                 hint: run as root, or grant CAP_PERFMON, which lets the programs read the kernel's counters"
+            )
+        );
+        assert_eq!(
+            said("0000000000001000").as_deref(),
+            Some(
+                "cannot count without CAP_BPF and CAP_PERFMON, which are not in effect\n\
+                 hint: run as root, or grant them; `sockmeter check` says what each is for"
+            )
+        );
     }
 }

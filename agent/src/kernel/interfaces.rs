@@ -276,6 +276,17 @@ fn replace(program: &SchedClassifier, name: &str, pin: &Path) -> Result<(), Stri
     syscall::open(pin).and_then(|link| syscall::replace(link.as_fd(), program.as_fd())).map_err(|error| refused(&error))
 }
 
+/// Whether interfaces are attached to by tcx links, which ask for no capability but those that loaded the program
+/// (`tcx_link_attach`, kernel/bpf/tcx.c); rtnetlink, which filters go by, asks for `CAP_NET_ADMIN` every time.
+#[must_use]
+pub fn has_tcx() -> bool {
+    match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+        Ok(_) => true,
+        // That others' programs cannot be looked at is a yes too.
+        Err(error) => !is_unsupported(&error),
+    }
+}
+
 /// Kernels without tcx answer EINVAL to that kind of link.
 fn is_unsupported(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut last = error;

@@ -33,6 +33,7 @@ pub use self::before::PinnedBefore;
 pub use self::books::Books;
 pub use self::device::{Device, devices};
 pub use self::filters::remove as remove_filters;
+pub use self::interfaces::has_tcx;
 pub use self::journal::Journal;
 pub use self::offload::Offload;
 use self::pins::Pins;

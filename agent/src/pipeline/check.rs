@@ -15,11 +15,7 @@ pub fn check(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> 
     let capabilities = examine::capabilities();
     let has = |wanted: &str| capabilities.iter().any(|(name, has)| *name == wanted && *has);
     lines.note("kernel", &examine::version())?;
-    for (name, why) in [
-        ("CAP_BPF", "loads the programs"),
-        ("CAP_NET_ADMIN", "attaches to sockets and interfaces"),
-        ("CAP_PERFMON", "lets the programs read the kernel's counters"),
-    ] {
+    for (name, why) in examine::NEEDED {
         let missing = || Refusal::new("not in effect").hint(format!("run as root, or grant {name}, which {why}"));
         lines.line(name, has(name).then(|| "in effect".to_owned()).ok_or_else(missing))?;
     }
@@ -36,11 +32,13 @@ pub fn check(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> 
         None => lines.note("pins", "none wanted: the kernel side ends with the agent")?,
     }
     programs(&mut lines)?;
-    if settings.scope != Scope::Netns {
+    if settings.scope == Scope::Netns {
+        lines.note("other network namespaces", "none wanted: CAP_SYS_ADMIN and CAP_SYS_PTRACE are of no use")?;
+    } else {
         other_namespaces(&mut lines, has("CAP_SYS_ADMIN"))?;
         let missing = || {
             Refusal::new("not in effect").hint(
-                "grant it to name the owners of other users' older sockets; their bytes are counted without it too",
+                "grant it to find the network namespaces that only other users' processes are in, or choose --scope netns",
             )
         };
         lines.line("CAP_SYS_PTRACE", has("CAP_SYS_PTRACE").then(|| "in effect".to_owned()).ok_or_else(missing))?;

@@ -20,6 +20,7 @@ use super::observed;
 use super::start::{KernelSide, Started, start};
 use crate::cli::{Exit, Failure};
 use crate::config::{self, Configuration, Settings, Upstream};
+use crate::host::privileges::private_files;
 use crate::snapshot::ProgramState;
 
 /// How often everything is taken into the books when nobody scrapes: rates are over ten seconds.
@@ -33,6 +34,7 @@ const LAST: Duration = Duration::from_millis(300);
 /// When it cannot start; nothing stays attached then that was not before.
 #[expect(clippy::needless_pass_by_value, reason = "the command line hands it over")]
 pub fn run(settings: Settings, configuration: Configuration) -> Result<Exit, Failure> {
+    private_files();
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(serve(settings, &configuration));
     // A merge that is still at work has nobody left who waits for it.
@@ -56,6 +58,12 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     tokio::spawn(tick(line.clone(), devices.clone()));
     tokio::spawn(drain(line.clone(), journal));
     let (upstreams, merged) = watch::channel(settings.upstreams.clone());
+    // Older sockets count from the first pass over them: whoever is told that we are here may rely on that. The accountant
+    // makes it before it takes any message.
+    let (reply, passed) = oneshot::channel();
+    if line.send(Message::Journal { reply }) {
+        let _ = passed.await;
+    }
     say(&programs, &server.url());
 
     let stop = CancellationToken::new();

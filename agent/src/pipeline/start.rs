@@ -12,10 +12,11 @@ use super::accountant::{self, Accountant, Working};
 use super::devices::Devices;
 use super::observed;
 use crate::cli::Failure;
-use crate::config::Settings;
+use crate::config::{Scope, Settings};
 use crate::host;
+use crate::host::privileges::{Capability, drop_all_but};
 use crate::http::{Bounds, Gate, Readiness, Server};
-use crate::kernel::{Kernel, PinnedBefore};
+use crate::kernel::{self, Kernel, PinnedBefore, examine};
 use crate::model::{Books, Forgetful, ServiceSettings, Store};
 use crate::snapshot::ProgramState;
 
@@ -55,6 +56,7 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
 }
 
 async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>) -> Result<KernelSide, Failure> {
+    examine::privileges().map_err(Failure::kernel)?;
     let mut kernel = Kernel::open(settings).map_err(Failure::kernel)?;
     if settings.pin_dir.is_some() {
         let store = kernel.books().map_err(Failure::kernel)?;
@@ -83,10 +85,32 @@ async fn count<S: Store + Send + 'static>(
     let programs = kernel.programs();
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
     let bounds = accountant::bounds(settings);
+    give_up_privileges(settings)?;
     let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
     host::memory::give_back();
     let working = accountant.start().context("cannot start the thread that counts")?;
     Ok(KernelSide { working, devices, journal: wakes, programs, readiness })
+}
+
+/// Before the thread that counts begins: it inherits what this one still has. Reading maps, running iterators and
+/// attaching by links goes by file descriptors that are open by now, and asks for nothing more.
+fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
+    let mut needed = Vec::new();
+    if settings.scope != Scope::Netns {
+        // To enter other namespaces (setns(2)), and to find those that only other users' processes are in
+        // (`__ptrace_may_access`, kernel/ptrace.c).
+        needed.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE]);
+    }
+    if !kernel::has_tcx() {
+        // Filters on interfaces that appear later go by rtnetlink.
+        needed.push(Capability::CAP_NET_ADMIN);
+    }
+    let kept = drop_all_but(&needed).context("cannot give up privileges")?;
+    if kept.other_threads > 0 {
+        tracing::warn!(threads = kept.other_threads, "threads that began before keep their privileges");
+    }
+    tracing::debug!(kept = kept.capabilities.join(" "), "gave up all other capabilities");
+    Ok(())
 }
 
 #[expect(

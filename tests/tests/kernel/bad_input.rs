@@ -11,13 +11,13 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::process::{output, run};
 
 /// Exit code and what it said on standard error.
-struct Said {
+pub(crate) struct Said {
     code: Option<i32>,
     text: String,
 }
 
 /// Runs the agent in its own namespace behind `wrapper`, with a pin directory that must not survive.
-fn refused(wrapper: &[&str], arguments: &[&str]) -> Result<Said> {
+pub(crate) fn refused(wrapper: &[&str], arguments: &[&str]) -> Result<Said> {
     let namespace = Namespace::new()?;
     let pins = pin_dir();
     // What is not refused would run on.
@@ -43,7 +43,7 @@ fn pinned(pins: &Path) -> Vec<String> {
 
 impl Said {
     /// One sentence that has `words`, then a hint if there is to be one.
-    fn is(&self, code: i32, words: &[&str], hint: bool) {
+    pub(crate) fn is(&self, code: i32, words: &[&str], hint: bool) {
         assert_eq!(self.code, Some(code), "{}", self.text);
         let error = self.text.lines().find(|line| line.contains("error")).unwrap_or_default();
         for word in words {
@@ -66,7 +66,8 @@ fn without_a_capability() -> Result<()> {
     for missing in ["net_admin", "bpf", "perfmon"] {
         // CAP_SYS_ADMIN would do for each of them.
         let set = format!("--bounding-set=-{missing},-sys_admin");
-        refused(&["setpriv", &set], &[])?.is(3, &["cannot"], true);
+        let name = format!("CAP_{}", missing.to_uppercase());
+        refused(&["setpriv", &set], &[])?.is(3, &["cannot count without", &name], true);
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ mod not_http;
 mod old_numbers;
 /// A lossy path, and WireGuard in the kernel: where the kernel has them.
 mod only_in_guests;
+/// What the agent may do once it runs, and how little it takes to start it.
+mod privileges;
 /// Killed, stopped, started again: the books go on.
 mod restart;
 /// Network namespaces other than the agent's own.

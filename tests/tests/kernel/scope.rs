@@ -35,7 +35,8 @@ fn a_live_connection_in_another_namespace_is_read_at_every_scrape() -> Result<()
     let (here, there) = (Namespace::new()?, Namespace::new()?);
     let _server = chunked_server(&there, PORT)?;
     let service = format!("elsewhere={PORT}");
-    let agent = Agent::start(&here, &["--scope", "host", "--service", &service])?;
+    let why = "CAP_SYS_ADMIN, to read live sockets of other namespaces";
+    let agent = Agent::start_as_root(&here, &["--scope", "host", "--service", &service], why)?;
     let request = b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
     let mut connection = there.enter(|| Ok(TcpStream::connect(("127.0.0.1", PORT))?))?;
     let mut sent = 0.0;

@@ -38,7 +38,8 @@ pub(super) const MODULES: [Module; 12] = [
 ];
 
 /// Outside crates that only some modules may know. What is not here is free for all.
-pub(super) const CRATES: [(&str, &[&str]); 14] = [
+pub(super) const CRATES: [(&str, &[&str]); 15] = [
+    ("caps", &["host"]),
     ("aya", &["kernel"]),
     ("aya_log", &["kernel"]),
     ("aya_obj", &["kernel"]),
