@@ -35,6 +35,8 @@ mod not_http;
 mod old_numbers;
 /// A lossy path, and WireGuard in the kernel: where the kernel has them.
 mod only_in_guests;
+/// Connections that are older than the agent.
+mod older;
 /// Killed, stopped, started again: the books go on.
 mod restart;
 /// Network namespaces other than the agent's own.
