@@ -83,6 +83,9 @@ fn answer_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
 /// A request head is complete at `position`.
 #[inline(always)]
 pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) -> bool {
+    if conn.doubts() && !head::begins_like_a_request(&conn.request_head) {
+        return false;
+    }
     let number = conn.pushed;
     let entry = conn.room(outside, number);
     if entry.is_null() {

@@ -47,10 +47,14 @@ impl Request {
         format!("{} {} HTTP/1.1\r\nHost: x\r\n{length}{close}\r\n", self.method, self.target).into_bytes()
     }
 
-    /// Whether the server closes behind its answer.
-    #[must_use]
-    pub fn closes(&self) -> bool {
-        self.closes
+    /// Head and body.
+    ///
+    /// # Errors
+    /// When the body is larger than this machine's memory can be.
+    pub fn whole(&self) -> Result<Vec<u8>> {
+        let mut bytes = self.head();
+        bytes.resize(bytes.len() + usize::try_from(self.body)?, b'x');
+        Ok(bytes)
     }
 
     /// Adds `times` of this, which crossed as `counted` in all, to a tally under `endpoint`. `answer`: body bytes of each
@@ -94,12 +98,10 @@ impl Connection {
     /// # Errors
     /// When the connection ends before, or the answer is not 200.
     pub fn exchange(&mut self, request: &Request) -> Result<()> {
-        let mut head = request.head();
         if request.body <= 64 * 1024 {
-            head.resize(head.len() + usize::try_from(request.body)?, b'x');
-            self.wire.write(&head)?;
+            self.wire.write(&request.whole()?)?;
         } else {
-            self.wire.write(&head)?;
+            self.wire.write(&request.head())?;
             self.wire.write_body(request.body)?;
         }
         self.answer()?;

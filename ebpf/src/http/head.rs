@@ -52,6 +52,29 @@ pub fn method_class(head: &[u8; 2 * REQUEST_HEAD]) -> u8 {
     }
 }
 
+/// A method longer than this is not looked for where it is not clear that there is one; all registered ones are shorter.
+const METHOD: usize = 20;
+
+/// Whether a captured line begins with a method, a space and the beginning of a target: not the second half of such a
+/// line, which ends alike. Registered methods are in upper case, and targets begin with `/`, `*` or a scheme of `http`
+/// (RFC 9110 9.1, RFC 9112 3.2).
+#[inline(always)]
+#[must_use]
+pub fn begins_like_a_request(head: &[u8; 2 * REQUEST_HEAD]) -> bool {
+    let mut i = 0;
+    while i < METHOD {
+        if head[i] == b' ' {
+            let target = head[i + 1];
+            return i != 0 && (target == b'/' || target == b'*' || target == b'h');
+        }
+        if !head[i].is_ascii_uppercase() && head[i] != b'-' {
+            return false;
+        }
+        i += 1;
+    }
+    false
+}
+
 /// The body of a request with the framing fields that `side` collected.
 #[inline(always)]
 #[must_use]

@@ -270,7 +270,17 @@ fn reading_begins_at_once_in_an_idle_connection() {
 /// ... if they do not, they belong to what was there before, and so does the answer; the next request is read.
 #[test]
 fn what_goes_on_in_an_idle_connection_is_not_a_request() {
-    for rest in ["rest of a body", "\r\n\r\n", "Accept: */*\r\n\r\n", "{\"a\": 1}\r\n"] {
+    for rest in [
+        "rest of a body",
+        "\r\n\r\n",
+        "Accept: */*\r\n\r\n",
+        "{\"a\": 1}\r\n",
+        // Halves of a request line: of the target, and of the method.
+        "lves HTTP/1.1\r\nHost: x\r\n\r\n",
+        "JOBS HTTP/1.1\r\n\r\n",
+        "a/b/c/d?e=f HTTP/1.1\r\n\r\n",
+        "et /jobs HTTP/1.1\r\n\r\n",
+    ] {
         let mut connection = Connection::mid_stream(Bounds::AMPLE, [7, 9], [1_000, 2_000], true);
         let tail = length(rest);
         connection.receive(Packet { from: 1_000, bytes: rest.as_bytes(), fin: false }, true);

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
+use sockmeter_tests::agent::Agent;
 use sockmeter_tests::connection::{Connection, Request, exchange, open, storm};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::server::{ANSWER, Counted, Server};
 use sockmeter_tests::tally::{Tally, whole};
 
-use crate::equal_books::balanced;
-use crate::storm::sockets;
+use crate::exact::{ended, exact, sockets, unattributed};
 
 /// Exchanges that the journal has room for where the request line has this length (`ebpf/src/kernel/maps.rs`).
 const CAPACITY: u64 = 65_536;
@@ -33,13 +32,6 @@ fn sum(connections: &[Connection]) -> Counted {
 fn request() -> Request {
     let around = "POST / HTTP/1.1".len();
     Request::post(&format!("/{}", "j".repeat(LINE - around)), 100)
-}
-
-/// The end of all connections.
-fn ended(agent: &Agent<'_>, streams: Counted) -> Result<Page> {
-    agent.scrape_until("the end of all connections", |page| {
-        only_the_scrape_is_left(page) && sockets(page, "server") == [streams.inbound, streams.outbound]
-    })
 }
 
 #[test]
@@ -84,11 +76,7 @@ fn asleep_for(least: Duration) -> Result<()> {
     let mut all = long;
     all += short;
     assert_eq!(server.finish()?, all, "server and clients");
-    let page = ended(&agent, all)?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    assert_eq!(page.get("scheduler_http_requests_total").map(whole), Some(all.exchanges));
-    assert_eq!(sockets(&page, "client"), [all.outbound, all.inbound]);
-    balanced(&page);
+    exact(&agent, &clients, all)?;
     Ok(())
 }
 
@@ -100,23 +88,17 @@ fn exact_but_for_detail(page: &Page, all: Counted) -> u64 {
     assert_eq!(page.get("scheduler_http_requests_total").map(whole), Some(all.exchanges));
     let exchanges = whole(page.sum("scheduler_http_exchanges_total", &[]));
     let lost = all.exchanges - exchanges;
+    let bytes_of_lost = [all.inbound, all.outbound].map(|bytes| bytes / all.exchanges * lost);
+    assert_eq!(unattributed(page, "lost"), bytes_of_lost);
     for (direction, bytes) in [("inbound", all.inbound), ("outbound", all.outbound)] {
         let each = bytes / all.exchanges;
         assert_eq!(each * all.exchanges, bytes, "exchanges are not alike");
-        let booked = |name: &str, labels: &[(&str, &str)]| {
-            let labels: Vec<(&str, &str)> = [("direction", direction)].into_iter().chain(labels.to_vec()).collect();
-            whole(page.sum(name, &labels))
-        };
-        assert_eq!(booked("sockmeter_service_stream_bytes_total", &[]), bytes, "{direction}");
-        assert_eq!(booked("scheduler_http_wire_bytes_total", &[]), each * exchanges, "{direction}");
-        assert_eq!(
-            booked("scheduler_http_unattributed_bytes_total", &[("reason", "lost")]),
-            each * lost,
-            "{direction}"
-        );
-        assert_eq!(booked("scheduler_http_unattributed_bytes_total", &[]), each * lost, "{direction}");
-        assert_eq!(booked("sockmeter_service_open_bytes", &[]), 0, "{direction}");
-        assert_eq!(booked("sockmeter_ledger_imbalance_bytes", &[]), 0, "{direction}");
+        let booked = |name: &str| whole(page.sum(name, &[("direction", direction)]));
+        assert_eq!(booked("sockmeter_service_stream_bytes_total"), bytes, "{direction}");
+        assert_eq!(booked("scheduler_http_wire_bytes_total"), each * exchanges, "{direction}");
+        assert_eq!(booked("scheduler_http_unattributed_bytes_total"), each * lost, "{direction}");
+        assert_eq!(booked("sockmeter_service_open_bytes"), 0, "{direction}");
+        assert_eq!(booked("sockmeter_ledger_imbalance_bytes"), 0, "{direction}");
     }
     lost
 }

@@ -280,6 +280,8 @@ fn a_listener_without_room_costs_the_role_of_older_sockets() -> Result<()> {
             .collect::<Result<Vec<_>>>()
     })?;
     let agent = Small::start(&namespace, "listeners = 1")?;
+    // First sight: what older connections carried before that is not booked.
+    agent.scrape()?;
     for (_, mut client, mut server) in pairs.iter().map(|(listener, client, server)| (listener, client, server)) {
         client.write_all(&[1; 1_000])?;
         server.read_exact(&mut [0; 1_000])?;

@@ -13,10 +13,18 @@ mod bad_input;
 mod chunked_answers;
 /// What the kernel programs say of themselves, when asked.
 mod diagnostics;
+/// Half closes and resets.
+mod ends;
 /// nginx' log and the clients' own counts against our exchanges.
 mod equal_books;
+/// What many of these compare with.
+mod exact;
 /// Maps that are too small: detail is given up, bytes never.
 mod full;
+/// Sockets that another process serves than the one that made them.
+mod handed_over;
+/// Payload that comes with the handshake.
+mod handshakes;
 /// Interface counters against the kernel's own.
 mod interfaces;
 /// Packets that are lost, repeated and reordered.
@@ -27,6 +35,8 @@ mod merged_page;
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
 mod old_numbers;
+/// Connections that are older than the agent.
+mod older;
 /// A lossy path, and WireGuard in the kernel: where the kernel has them.
 mod only_in_guests;
 /// What the agent may do once it runs, and how little it takes to start it.
@@ -35,6 +45,8 @@ mod privileges;
 mod restart;
 /// Network namespaces other than the agent's own.
 mod scope;
+/// All ways to send.
+mod sending;
 /// Socket counters against what both ends counted.
 mod sockets;
 /// 100,000 connections that live for one exchange.

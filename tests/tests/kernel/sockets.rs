@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 
 use anyhow::Result;
+use nix::sys::socket::{setsockopt, sockopt};
 use sockmeter_tests::agent::Agent;
 use sockmeter_tests::namespace::Namespace;
 
@@ -45,6 +46,71 @@ fn udp_payload_equals_what_both_ends_counted() -> Result<()> {
             assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &labels), sent, "{role} {port}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn segmented_udp_payload_equals_what_both_ends_counted() -> Result<()> {
+    const SEGMENT: usize = 1200;
+    const SENDS: usize = 20;
+    const WHOLE: usize = 10 * SEGMENT + 77;
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    // The kernel cuts each send into eleven datagrams: in front of a plain receiver, or not at all for one that takes them
+    // merged.
+    for (merged, port) in [(false, 5310), (true, 5311)] {
+        namespace.enter(|| {
+            let server = UdpSocket::bind(("127.0.0.1", port))?;
+            setsockopt(&server, sockopt::UdpGroSegment, &merged)?;
+            let client = UdpSocket::bind("127.0.0.1:0")?;
+            client.connect(server.local_addr()?)?;
+            setsockopt(&client, sockopt::UdpGsoSegment, &i32::try_from(SEGMENT)?)?;
+            for _ in 0..SENDS {
+                assert_eq!(client.send(&[7; WHOLE])?, WHOLE);
+                let (mut got, mut datagrams) = (0, 0);
+                while got < WHOLE {
+                    got += server.recv(&mut vec![0; 65_536])?;
+                    datagrams += 1;
+                }
+                assert_eq!((got, datagrams), (WHOLE, if merged { 1 } else { 11 }));
+            }
+            Ok(())
+        })?;
+    }
+    let page = agent.scrape()?;
+    for port in ["5310", "5311"] {
+        for (role, family) in
+            [("server", "sockmeter_socket_receive_bytes_total"), ("client", "sockmeter_socket_transmit_bytes_total")]
+        {
+            let labels = [("protocol", "udp"), ("port", port), ("role", role)];
+            assert_eq!(page.sum(family, &labels), f64::from(u32::try_from(SENDS * WHOLE)?), "{role} {port}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unconnected_udp_client_sends_to_many() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    namespace.enter(|| {
+        let servers = [5320, 5321].map(|port| UdpSocket::bind(("127.0.0.1", port)));
+        let client = UdpSocket::bind("127.0.0.1:0")?;
+        for (server, size) in servers.into_iter().zip([100, 900]) {
+            let server = server?;
+            for _ in 0..10 {
+                client.send_to(&vec![1; size], server.local_addr()?)?;
+                assert_eq!(server.recv(&mut [0; 1000])?, size);
+            }
+        }
+        Ok(())
+    })?;
+    let page = agent.scrape()?;
+    for (port, bytes) in [("5320", 1_000.0), ("5321", 9_000.0)] {
+        let labels = [("protocol", "udp"), ("port", port), ("role", "server")];
+        assert_eq!(page.sum("sockmeter_socket_receive_bytes_total", &labels), bytes, "{port}");
+    }
+    assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &[("protocol", "udp")]), 10_000.0);
     Ok(())
 }
 

@@ -4,22 +4,15 @@ use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
+use sockmeter_tests::agent::Agent;
 use sockmeter_tests::connection::{Request, storm};
 use sockmeter_tests::namespace::Namespace;
-use sockmeter_tests::page::Page;
 use sockmeter_tests::server::{ANSWER, Server};
-use sockmeter_tests::tally::{Tally, whole};
+use sockmeter_tests::tally::Tally;
 
-use crate::equal_books::balanced;
+use crate::exact::exact;
 
 const AT_ONCE: u64 = 64;
-
-/// `[received, transmitted]` bytes of all sockets at port 8080 with a role.
-pub(crate) fn sockets(page: &Page, role: &str) -> [u64; 2] {
-    ["sockmeter_socket_receive_bytes_total", "sockmeter_socket_transmit_bytes_total"]
-        .map(|family| whole(page.sum(family, &[("protocol", "tcp"), ("port", "8080"), ("role", role)])))
-}
 
 #[test]
 fn a_hundred_thousand_connections_are_counted_to_the_byte() -> Result<()> {
@@ -41,13 +34,6 @@ fn a_hundred_thousand_connections_are_counted_to_the_byte() -> Result<()> {
     all += posts;
     assert_eq!(server.finish()?, all, "server and clients");
 
-    let page = agent.scrape_until("the end of all connections", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == all.exchanges && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    assert_eq!(page.get("scheduler_http_requests_total").map(whole), Some(all.connections));
-    assert_eq!(sockets(&page, "server"), [all.inbound, all.outbound]);
-    assert_eq!(sockets(&page, "client"), [all.outbound, all.inbound]);
-    balanced(&page);
+    exact(&agent, &clients, all)?;
     Ok(())
 }
