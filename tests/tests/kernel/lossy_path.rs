@@ -6,8 +6,11 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
+use sockmeter_tests::client::{Step, play};
 use sockmeter_tests::lossy_path::LossyPath;
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::nginx::Nginx;
+use sockmeter_tests::tally::Tally;
 
 use crate::equal_books::balanced;
 
@@ -110,4 +113,34 @@ fn uploads_over_a_lossy_path_are_booked_once() -> Result<()> {
 #[test]
 fn uploads_over_another_lossy_path_are_booked_once() -> Result<()> {
     uploads_over_a_lossy_path(2)
+}
+
+/// Every kind of request, to a real server.
+#[test]
+fn a_conversation_over_a_lossy_path_is_booked_once() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    let _path = LossyPath::between(&here, &there, 3)?;
+    let _nginx = Nginx::start(&there, &[("small.txt", 612), ("big.bin", 300_000)])?;
+    let agent = Agent::start(&there, &[])?;
+    let step = |method, target: &str| Step { method, target: target.to_owned(), ..Step::default() };
+    let connection = vec![
+        Step { repeat: 20, ..step("GET", "/small.txt") },
+        step("GET", "/big.bin"),
+        Step { pipeline: 20, ..step("GET", "/small.txt") },
+        Step { body: 250_000, ..step("POST", "/sink/big") },
+        Step { body: 25_000, chunk: 333, repeat: 2, ..step("POST", "/sink/chunked") },
+    ];
+    let mut clients = Tally::default();
+    // The second round gets what the first one gave back.
+    for _ in 0..2 {
+        for count in play(&here, "10.88.0.2", 8080, &vec![connection.clone(); 4])? {
+            count.tally(&mut clients, &count.target);
+        }
+    }
+    let page = agent.scrape_until("all exchanges", |page| {
+        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
+    })?;
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    balanced(&page);
+    Ok(())
 }
