@@ -128,6 +128,18 @@ impl Window {
         (index ^ unsafe { core::ptr::read_volatile(&raw const self.zero) }) & 1023
     }
 
+    /// 0, which the verifier cannot know. What a loop changes must begin with this and not with a constant: before 6.7 the
+    /// verifier looks at one step only, with what the loop begins with, and removes the branches that this step does not
+    /// take (`kernel/bpf/verifier.c`, `check_helper_call` of `bpf_loop`, `opt_hard_wire_dead_code_branches`).
+    #[inline(always)]
+    #[must_use]
+    pub fn nothing(&self) -> u64 {
+        // SAFETY: as in `blur`.
+        let (low, high) =
+            unsafe { (core::ptr::read_volatile(&raw const self.zero), core::ptr::read_volatile(&raw const self.zero)) };
+        u64::from(low) | u64::from(high) << 32
+    }
+
     /// Where fresh bytes are loaded to: `WINDOW` bytes from here belong to the window.
     #[inline(always)]
     pub fn fresh(&mut self) -> *mut u8 {

@@ -55,7 +55,8 @@ struct Digits<'a> {
 impl Digits<'_> {
     #[inline(always)]
     fn of(window: &Window, at: u32) -> Digits<'_> {
-        Digits { window, at: u64::from(at), value: 0, any: 0, over: 0 }
+        let nothing = window.nothing();
+        Digits { window, at: u64::from(at), value: nothing, any: nothing, over: nothing }
     }
 
     #[inline(always)]

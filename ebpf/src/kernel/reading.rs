@@ -131,10 +131,12 @@ fn read<const OUT: bool>(skb: *mut __sk_buff, conn: &mut Conn, at: u32, from: u6
         Kernel.lost(LOSS_PACKET);
         return;
     };
+    // Null; see `nothing`.
+    let block = core::ptr::with_exposed_provenance(desk.window.nothing() as usize);
     Walk::<_, _, OUT> {
         conn,
         window: &mut desk.window,
-        segment: Payload::<OUT> { skb, at: u64::from(at), block: core::ptr::null() },
+        segment: Payload::<OUT> { skb, at: u64::from(at), block },
         outside: Kernel,
         from,
         until,
