@@ -5,8 +5,9 @@
 pub const BLOCK: u32 = 16 * 1024;
 /// Blocks in all: 8 MiB.
 pub const BLOCKS: u32 = 512;
-/// Blocks that one direction of one connection may hold: 4 MiB.
-pub const ITEMS: u32 = 256;
+/// Blocks that one direction of one connection may hold: 2 MiB. A `Stash` must stay below 8 KiB: newer kernels have no more
+/// for a socket's storage (`mm/slub.c`, `kmalloc_nolock_noprof`).
+pub const ITEMS: u32 = 128;
 /// A piece of at most this length is appended to the block that it follows, if there is room for a longest one.
 pub const APPENDED: u32 = 2048;
 
@@ -50,6 +51,8 @@ pub struct Stash {
     /// ... and how long it is.
     pub found_len: u64,
 }
+
+const _: () = assert!(size_of::<Stash>() <= 8 * 1024 - 256);
 
 /// The bytes of a piece.
 #[repr(C)]

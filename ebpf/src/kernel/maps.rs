@@ -168,7 +168,7 @@ pub(super) static SEGMENTED: HashMap<u32, u32, 8192, NO_PREALLOC> = HashMap::new
 #[btf_map]
 pub(super) static INTERFACE_NAMES: HashMap<u32, [u8; 16], 8192, NO_PREALLOC> = HashMap::new();
 
-/// Which pieces of a connection's stream are kept: 12 KiB, made when something arrives early.
+/// Which pieces of a connection's stream are kept: 6 KiB, made when something arrives early.
 #[btf_map]
 pub(super) static STASH: Storage<Stash, NO_PREALLOC> = Storage::new();
 
