@@ -43,6 +43,12 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
                     give(&raw mut conn.busy);
                 }
             }
+            // The connection may have ended meanwhile, and nobody would look at what was kept just now.
+            if conn.closed != 0 {
+                if let Some(stash) = stash::of(tcp.sk()) {
+                    stash::clear(stash);
+                }
+            }
         }
         Kind::Listener => {
             if let Some(conn) = handshake::begin(skb) {

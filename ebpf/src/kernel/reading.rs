@@ -15,7 +15,7 @@ use sockmeter_ebpf::walk::{Segment, Walk};
 
 use super::atomic::{give, take};
 use super::bounds;
-use super::maps::{CONN, DESKS, Desk, WINDOWS};
+use super::maps::{DESKS, Desk, WINDOWS};
 use super::outside::Kernel;
 use super::stash;
 use super::tcp::LISTEN;
@@ -101,14 +101,7 @@ pub(super) extern "C" fn keep_early(skb: *mut __sk_buff, direction: u32, at: u32
     if sk.is_null() {
         return 0;
     }
-    let kept = stash::keep(sk, direction as usize, skb, at, from, until);
-    // The connection may have ended meanwhile, and nobody would look here again.
-    if CONN.of(sk, false).is_none_or(|conn| conn.closed != 0) {
-        if let Some(stash) = stash::of(sk) {
-            stash::clear(stash);
-        }
-    }
-    u32::from(kept)
+    u32::from(stash::keep(sk, direction as usize, skb, at, from, until))
 }
 
 /// Reads what came in, `Conn::reading`. 0.
