@@ -15,13 +15,13 @@ use sockmeter_tests::tally::whole;
 use sockmeter_tests::wait;
 
 /// The device's own `[received, sent]` bytes.
-fn device(namespace: &Namespace, name: &str) -> Result<[u64; 2]> {
+pub(crate) fn device(namespace: &Namespace, name: &str) -> Result<[u64; 2]> {
     let said: Value = serde_json::from_str(&namespace.ip(&["-s", "-s", "-j", "link", "show", name])?)?;
     let bytes = |direction: &str| said[0]["stats64"][direction]["bytes"].as_u64().context("no bytes");
     Ok([bytes("rx")?, bytes("tx")?])
 }
 
-fn ours(page: &Page, name: &str) -> [u64; 2] {
+pub(crate) fn ours(page: &Page, name: &str) -> [u64; 2] {
     ["sockmeter_interface_receive_bytes_total", "sockmeter_interface_transmit_bytes_total"]
         .map(|family| whole(page.sum(family, &[("interface", name), ("netns", "self")])))
 }

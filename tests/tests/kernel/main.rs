@@ -31,6 +31,8 @@ mod interfaces;
 mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
 mod merged_page;
+/// Interfaces that come, go, and change.
+mod moving_interfaces;
 /// What is not HTTP, half of it, or something else later.
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
