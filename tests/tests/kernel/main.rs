@@ -33,6 +33,8 @@ mod lossy_path;
 mod merged_page;
 /// Interfaces that come, go, and change.
 mod moving_interfaces;
+/// Services that come, go, and are started again.
+mod moving_services;
 /// What is not HTTP, half of it, or something else later.
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
