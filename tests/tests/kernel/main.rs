@@ -63,3 +63,5 @@ mod under_load;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
+/// Streams longer than sequence numbers reach.
+mod wraps;
