@@ -9,6 +9,8 @@
 mod asleep;
 /// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
 mod bad_input;
+/// Packets that are dropped, and packets that come twice.
+mod bad_network;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
 /// What the kernel programs say of themselves, when asked.
