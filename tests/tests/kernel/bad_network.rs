@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use sockmeter_tests::agent::Agent;
-use sockmeter_tests::connection::{Request, exchange, open};
+use sockmeter_tests::connection::{Request, counted, exchange, open};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::process::run;
@@ -67,16 +67,11 @@ fn over(rules_there: &str, rules_here: &str) -> Result<u64> {
     let (small, big) = (Request::post("/small", REQUEST), Request::get(TARGET));
     let (mut clients, mut all) = (Tally::default(), Counted::default());
     let mut connections = open(&here, server.address(), CONNECTIONS)?;
-    let sum = |connections: &[sockmeter_tests::connection::Connection]| {
-        let mut sum = Counted::default();
-        connections.iter().for_each(|connection| sum += connection.counted());
-        sum
-    };
     exchange(&mut connections, &small, EACH)?;
-    let first = sum(&connections);
+    let first = counted(&connections);
     small.tally(&mut clients, "/small", first, ANSWER);
     exchange(&mut connections, &big, EACH)?;
-    let both = sum(&connections);
+    let both = counted(&connections);
     let second = Counted {
         connections: 0,
         exchanges: both.exchanges - first.exchanges,

@@ -13,6 +13,8 @@ mod bad_input;
 mod bad_network;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
+/// The clock that is set back.
+mod clock;
 /// What the kernel programs say of themselves, when asked.
 mod diagnostics;
 /// Half closes and resets.
