@@ -68,7 +68,7 @@ fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))? / 2, "the load did not cross");
     for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
         let series = format!(
             "sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}"
@@ -224,6 +224,6 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))? / 2, "the load did not cross");
     Ok(())
 }
