@@ -40,8 +40,8 @@ fn five_gibibytes_in_one_answer() -> Result<()> {
 }
 
 #[test]
-fn five_gibibytes_in_one_request() -> Result<()> {
-    on_one_connection(&Request::post("/bytes/1000", 5 * GIB), 1, 1000, "/bytes/{id}")
+fn five_gibibytes_in_one_request_and_again() -> Result<()> {
+    on_one_connection(&Request::post("/bytes/1000", 5 * GIB), 2, 1000, "/bytes/{id}")
 }
 
 #[test]
