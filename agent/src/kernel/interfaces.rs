@@ -12,6 +12,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::device::Device;
+use super::pattern::matches;
 use super::pins::Pins;
 use super::retired::Kept;
 use super::{Refusal, filters, programs, syscall, take};
@@ -349,38 +350,9 @@ fn add(sum: &mut Interface, bytes: &[u8; INTERFACE]) {
     }
 }
 
-/// A file-name pattern: `*` any characters, `?` one.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) if matches(rest, name) => true,
-        (Some((b'*', _)), Some((_, behind))) => matches(pattern, behind),
-        (Some((b'?', rest)), Some((_, behind))) => matches(rest, behind),
-        (Some((wanted, rest)), Some((found, behind))) if wanted == found => matches(rest, behind),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interface_patterns() {
-        for (pattern, name, expected) in [
-            ("*", "wg0", true),
-            ("wg*", "wg0", true),
-            ("wg*", "eth0", false),
-            ("eth?", "eth0", true),
-            ("eth?", "eth10", false),
-            ("*0", "eth0", true),
-            ("*0", "eth1", false),
-            ("lo", "lo", true),
-            ("lo", "lo0", false),
-        ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn a_pins_name_tells_the_interface_of_links_and_of_filters() {

@@ -14,6 +14,7 @@ mod journal;
 mod namespaces;
 mod object;
 mod offload;
+mod pattern;
 mod pins;
 mod programs;
 mod read;
