@@ -147,6 +147,14 @@ impl<'a> Agent<'a> {
         &mut self.process
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// What it wrote so far.
     ///
     /// # Errors

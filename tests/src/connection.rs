@@ -138,6 +138,16 @@ pub fn open(namespace: &Namespace, to: SocketAddr, count: usize) -> Result<Vec<C
     namespace.enter(|| (0..count).map(|_| Connection::open(to)).collect())
 }
 
+/// What crossed all of these.
+#[must_use]
+pub fn counted(connections: &[Connection]) -> Counted {
+    let mut sum = Counted::default();
+    for connection in connections {
+        sum += connection.counted();
+    }
+    sum
+}
+
 /// Makes `each` exchanges on every one of these connections, all connections at once.
 ///
 /// # Errors

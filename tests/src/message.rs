@@ -3,6 +3,9 @@
 
 use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{MsgFlags, recv};
 
 /// Room for a head and what comes with it.
 const ROOM: usize = 64 * 1024;
@@ -123,7 +126,8 @@ impl Wire {
         }
         while len > 0 {
             let now = usize::try_from(len).unwrap_or(PIECE).min(PIECE);
-            let got = self.stream.read(&mut self.piece[..now])?;
+            // Taken from the socket, and copied nowhere (tcp(7), MSG_TRUNC).
+            let got = recv(self.stream.as_raw_fd(), &mut self.piece[..now], MsgFlags::MSG_TRUNC)?;
             if got == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }

@@ -13,7 +13,7 @@ use crate::steps::{Steps, output_of, run};
 const ALONE: &str = "cargo xtask setup";
 
 /// Each program that a test or a virtual machine may run, and the package that has it.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
@@ -26,6 +26,7 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
+    ("faketime", "faketime"),
     ("iperf3", "iperf3"),
     ("tc", "iproute2"),
     // What boots other kernels.

@@ -12,11 +12,13 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use sockmeter_ebpf::interface::{DIRECT, FAMILIES, Interface};
 
 use super::device::Device;
+use super::pattern::matches;
 use super::pins::Pins;
+use super::retired::Kept;
 use super::{Refusal, filters, programs, syscall, take};
 use crate::snapshot::{InterfaceCounters, ProgramState};
 
-const INTERFACE: usize = size_of::<Interface>();
+pub(super) const INTERFACE: usize = size_of::<Interface>();
 pub(super) const PROGRAMS: [(&str, TcAttachType); 2] =
     [("interface_receives", TcAttachType::Ingress), ("interface_sends", TcAttachType::Egress)];
 
@@ -78,9 +80,10 @@ impl Interfaces {
     }
 
     /// Attaches to what is new, lets go of what is gone or not wanted any more.
-    pub(super) fn follow(&mut self, ebpf: &mut Ebpf, devices: &[Device], pins: Option<&Pins>) {
-        if self.attached.is_empty() {
-            forget_dead_links(devices, pins);
+    /// `changed`: an index may belong to another device than the last time.
+    pub(super) fn follow(&mut self, ebpf: &mut Ebpf, devices: &[Device], pins: Option<&Pins>, changed: bool) {
+        if self.attached.is_empty() || changed {
+            self.forget_dead_links(ebpf, devices, pins);
         }
         let stays = |index: u32| devices.iter().any(|device| device.index == index && self.wants(&device.name));
         let gone: Vec<u32> = self.attached.keys().filter(|index| !stays(**index)).copied().collect();
@@ -104,6 +107,13 @@ impl Interfaces {
             if self.attached.contains_key(&device.index) && !renamed {
                 continue;
             }
+            let pinned = |pins: &Pins| pins.links().iter().any(|pin| interface_of(pin) == Some(device.index));
+            if !renamed && !pins.is_some_and(pinned) {
+                let mut kept = Kept { near: &mut self.near, far: &mut self.far, names: &mut self.names };
+                if let Err(error) = kept.retire(device.index, name_bytes(&device.name)) {
+                    tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
+                }
+            }
             // Without a name nobody would ever see what was counted.
             if self.names.insert(device.index, name_bytes(&device.name), 0).is_err() && !renamed {
                 let problem = "its map has no room for another interface (kernel.interfaces)".to_owned();
@@ -124,6 +134,32 @@ impl Interfaces {
                 tracing::warn!(interface = device.name, problem, "interface is not counted");
             }
             self.attached.insert(device.index, attached);
+        }
+    }
+
+    /// Removes the pins of links whose device went away, even if another one has its index by now: that would be taken
+    /// for attached.
+    fn forget_dead_links(&mut self, ebpf: &mut Ebpf, devices: &[Device], pins: Option<&Pins>) {
+        let Some(pins) = pins else {
+            return;
+        };
+        for pin in pins.links() {
+            let Some(index) = interface_of(&pin) else {
+                continue;
+            };
+            let is_there = devices.iter().any(|device| device.index == index);
+            if is_there && !is_dead(ebpf, &pins.link(&pin)) {
+                continue;
+            }
+            if is_there {
+                self.attached.remove(&index);
+            } else if self.attached.contains_key(&index) {
+                // Gone, and let go of in the usual way.
+                continue;
+            }
+            if let Err(error) = std::fs::remove_file(pins.link(&pin)) {
+                tracing::warn!(link = pin, %error, "cannot remove the pin of a link whose device is gone");
+            }
         }
     }
 
@@ -205,20 +241,6 @@ impl Interfaces {
     }
 }
 
-/// Removes the pins of links whose device went away while no agent ran: a device that gets its index later would be taken
-/// for attached.
-fn forget_dead_links(devices: &[Device], pins: Option<&Pins>) {
-    let Some(pins) = pins else {
-        return;
-    };
-    for name in pins.links() {
-        let is_dead = interface_of(&name).is_some_and(|index| !devices.iter().any(|device| device.index == index));
-        if is_dead && let Err(error) = std::fs::remove_file(pins.link(&name)) {
-            tracing::warn!(link = name, %error, "cannot remove the pin of a link whose device is gone");
-        }
-    }
-}
-
 fn link_name(program: &str, index: u32) -> String {
     format!("{program}-{index}")
 }
@@ -265,6 +287,20 @@ fn attach(
         Some(pins) => filters::keep(program, link, pins, &pin).map(|()| None),
         None => Ok(Some(link)),
     }
+}
+
+/// Whether a link is pinned there whose device is gone: it takes no program (`kernel/bpf/tcx.c`, `tcx_link_update`).
+fn is_dead(ebpf: &mut Ebpf, pin: &Path) -> bool {
+    let name = pin.file_name().unwrap_or_default().to_string_lossy();
+    let program = PROGRAMS.iter().find(|(program, _)| name.starts_with(program));
+    let Some(Ok(program)) = program.map(|(program, _)| classifier(ebpf, program)) else {
+        return false;
+    };
+    let Ok(program) = program.fd() else {
+        return false;
+    };
+    let given = syscall::open(pin).and_then(|link| syscall::replace(link.as_fd(), program.as_fd()));
+    given.is_err_and(|error| error.raw_os_error() == Some(nix::libc::ENOLINK))
 }
 
 /// Gives the link that is pinned there another program.
@@ -314,38 +350,9 @@ fn add(sum: &mut Interface, bytes: &[u8; INTERFACE]) {
     }
 }
 
-/// A file-name pattern: `*` any characters, `?` one.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) if matches(rest, name) => true,
-        (Some((b'*', _)), Some((_, behind))) => matches(pattern, behind),
-        (Some((b'?', rest)), Some((_, behind))) => matches(rest, behind),
-        (Some((wanted, rest)), Some((found, behind))) if wanted == found => matches(rest, behind),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interface_patterns() {
-        for (pattern, name, expected) in [
-            ("*", "wg0", true),
-            ("wg*", "wg0", true),
-            ("wg*", "eth0", false),
-            ("eth?", "eth0", true),
-            ("eth?", "eth10", false),
-            ("*0", "eth0", true),
-            ("*0", "eth1", false),
-            ("lo", "lo", true),
-            ("lo", "lo0", false),
-        ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn a_pins_name_tells_the_interface_of_links_and_of_filters() {

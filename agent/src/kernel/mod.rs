@@ -14,10 +14,12 @@ mod journal;
 mod namespaces;
 mod object;
 mod offload;
+mod pattern;
 mod pins;
 mod programs;
 mod read;
 mod refusal;
+mod retired;
 mod syscall;
 mod takeover;
 
@@ -207,8 +209,9 @@ impl Kernel {
     }
 
     /// Attaches to interfaces that are new, lets go of those gone.
-    pub fn follow(&mut self, devices: &[Device]) {
-        self.interfaces.follow(&mut self.ebpf, devices, self.pins.as_ref());
+    /// `changed`: an index may belong to another device than the last time.
+    pub fn follow(&mut self, devices: &[Device], changed: bool) {
+        self.interfaces.follow(&mut self.ebpf, devices, self.pins.as_ref(), changed);
     }
 
     /// The programs and whether they are attached.

@@ -119,9 +119,13 @@ impl<S: Store> Desk<S> {
                     let _ = reply.send(self.accounts().stats());
                 }
                 Message::Tick { devices } => {
-                    self.read(devices);
+                    // Messages of changes can get lost when there are many.
+                    if let Some(devices) = devices {
+                        self.follow(devices, true);
+                    }
+                    self.read(None);
                 }
-                Message::Devices { devices } => self.follow(devices),
+                Message::Devices { devices } => self.follow(devices, true),
                 Message::Journal { reply } => {
                     self.drain();
                     let _ = reply.send(());
@@ -143,7 +147,7 @@ impl<S: Store> Desk<S> {
     /// Takes everything into the books; says how long reading and booking took.
     fn read(&mut self, devices: Option<Vec<Device>>) -> [Duration; 2] {
         if let Some(devices) = devices {
-            self.follow(devices);
+            self.follow(devices, false);
         }
         let began = Instant::now();
         match self.own.kernel.snapshot(&self.own.devices) {
@@ -169,14 +173,15 @@ impl<S: Store> Desk<S> {
         self.own.journal.drain(&mut |posting, head| books.book(posting, head));
     }
 
-    fn follow(&mut self, devices: Vec<Device>) {
-        self.own.kernel.follow(&devices);
+    /// `changed`: an index may belong to another device than the last time.
+    fn follow(&mut self, devices: Vec<Device>, changed: bool) {
+        self.own.kernel.follow(&devices, changed);
         self.own.devices = devices;
         let readiness = readiness(&self.own.kernel);
         self.own.readiness.send_if_modified(|known| {
-            let changed = *known != readiness;
+            let is_other = *known != readiness;
             *known = readiness;
-            changed
+            is_other
         });
     }
 
@@ -189,7 +194,7 @@ impl<S: Store> Desk<S> {
             tracing::error!(error = format!("{error:#}"), "the new services are not observed");
         }
         self.own.kernel.choose_interfaces(&settings.interfaces);
-        self.follow(self.own.devices.clone());
+        self.follow(self.own.devices.clone(), false);
     }
 
     fn accounts(&self) -> Accounts<'_> {

@@ -80,7 +80,7 @@ async fn count<S: Store + Send + 'static>(
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
     let devices = Devices::open().context("cannot ask for the interfaces")?;
     let found = devices.all().await.context("the kernel does not list the interfaces")?;
-    kernel.follow(&found);
+    kernel.follow(&found, true);
     kernel.seal().map_err(Failure::kernel)?;
     let programs = kernel.programs();
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));

@@ -111,6 +111,6 @@ pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, ser
         Kernel.lost(LOSS_STORAGE);
         return;
     };
-    conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet() && tcp.is_read());
+    conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet(tcp.acknowledged()) && tcp.is_read());
     socket.flags |= OBSERVED;
 }

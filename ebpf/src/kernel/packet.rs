@@ -128,6 +128,8 @@ impl Kind {
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     pub(super) seq: u32,
+    /// Next byte that its sender awaits.
+    pub(super) awaits: u32,
     /// Offset of the payload from the network header.
     pub(super) payload: u32,
     /// Its length.
@@ -155,6 +157,7 @@ impl Header {
         let whole = unsafe { (*skb).len };
         Some(Self {
             seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+            awaits: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
             payload,
             len: whole.saturating_sub(payload),
             flags: tcp[13],
@@ -262,7 +265,7 @@ fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool
         return false;
     }
     if conn.inbound.phase == side::OPAQUE {
-        if !conn.resumes(tcp.is_quiet() && from == tcp.received(), from) {
+        if !conn.resumes(tcp.is_quiet(header.awaits) && from == tcp.received(), from) {
             conn.turned = 0;
             return false;
         }

@@ -137,11 +137,18 @@ impl Tcp {
         [self.u32(field::RCV_NXT), self.u32(field::SND_NXT)]
     }
 
-    /// All that the service wrote is sent and acknowledged.
+    /// All that the service wrote is sent and acknowledged, by a client that awaits `acknowledged` next. A segment that
+    /// brings a request often brings that too (RFC 9293 3.8.6.3, delayed acknowledgments), and TCP has not looked at it yet.
     #[inline(always)]
-    pub(super) fn is_quiet(self) -> bool {
+    pub(super) fn is_quiet(self, acknowledged: u32) -> bool {
         let next = self.u32(field::SND_NXT);
-        next == self.u32(field::SND_UNA) && next == self.u32(field::WRITE_SEQ)
+        next == acknowledged && next == self.u32(field::WRITE_SEQ)
+    }
+
+    /// The oldest byte that is not acknowledged.
+    #[inline(always)]
+    pub(super) fn acknowledged(self) -> u32 {
+        self.u32(field::SND_UNA)
     }
 
     /// The service has read all that came.

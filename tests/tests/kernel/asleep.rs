@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use sockmeter_tests::agent::Agent;
-use sockmeter_tests::connection::{Connection, Request, exchange, open, storm};
+use sockmeter_tests::connection::{Request, counted, exchange, open, storm};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::server::{ANSWER, Counted, Server};
@@ -19,14 +19,6 @@ use crate::exact::{ended, exact, sockets, unattributed};
 const CAPACITY: u64 = 65_536;
 const LINE: usize = 96;
 const AT_ONCE: usize = 16;
-
-fn sum(connections: &[Connection]) -> Counted {
-    let mut sum = Counted::default();
-    for connection in connections {
-        sum += connection.counted();
-    }
-    sum
-}
 
 /// A request with a line of `LINE` bytes.
 fn request() -> Request {
@@ -69,7 +61,7 @@ fn asleep_for(least: Duration) -> Result<()> {
     exchange(&mut connections, &kept, 10)?;
 
     let mut clients = Tally::default();
-    let long = sum(&connections);
+    let long = counted(&connections);
     drop(connections);
     kept.tally(&mut clients, "/kept/alive", long, ANSWER);
     fresh.tally(&mut clients, "/fresh", short, ANSWER);
@@ -116,7 +108,7 @@ fn a_full_journal_costs_detail_and_no_bytes() -> Result<()> {
     // Taken into the books, so that there is room again.
     agent.scrape()?;
     exchange(&mut connections, &request, 100)?;
-    let all = sum(&connections);
+    let all = counted(&connections);
     drop(connections);
     assert_eq!(server.finish()?, all, "server and clients");
 
@@ -139,7 +131,7 @@ fn connections_that_end_while_the_journal_is_full_keep_their_bytes() -> Result<(
     let mut connections = open(&namespace, server.address(), AT_ONCE)?;
     agent.process().signal(Signal::SIGSTOP)?;
     exchange(&mut connections, &request, 80_000 / 16)?;
-    let mut all = sum(&connections);
+    let mut all = counted(&connections);
     drop(connections);
     // Nobody will post anything more for these.
     all += storm(&namespace, &[server.address()], &request, 16, 1_000)?;

@@ -15,13 +15,13 @@ use sockmeter_tests::tally::whole;
 use sockmeter_tests::wait;
 
 /// The device's own `[received, sent]` bytes.
-fn device(namespace: &Namespace, name: &str) -> Result<[u64; 2]> {
+pub(crate) fn device(namespace: &Namespace, name: &str) -> Result<[u64; 2]> {
     let said: Value = serde_json::from_str(&namespace.ip(&["-s", "-s", "-j", "link", "show", name])?)?;
     let bytes = |direction: &str| said[0]["stats64"][direction]["bytes"].as_u64().context("no bytes");
     Ok([bytes("rx")?, bytes("tx")?])
 }
 
-fn ours(page: &Page, name: &str) -> [u64; 2] {
+pub(crate) fn ours(page: &Page, name: &str) -> [u64; 2] {
     ["sockmeter_interface_receive_bytes_total", "sockmeter_interface_transmit_bytes_total"]
         .map(|family| whole(page.sum(family, &[("interface", name), ("netns", "self")])))
 }
@@ -68,7 +68,7 @@ fn bytes_equal_the_devices_own_on_a_veth_pair() -> Result<()> {
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))? / 2, "the load did not cross");
     for (direction, value) in [("receive", device_after[0]), ("transmit", device_after[1])] {
         let series = format!(
             "sockmeter_interface_kernel_bytes_total{{direction=\"{direction}\",interface=\"va\",netns=\"self\"}}"
@@ -224,6 +224,6 @@ fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
-    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))?, "the load did not cross");
+    assert!(device_after[1] - device_before[1] > u64::try_from(load(TCP))? / 2, "the load did not cross");
     Ok(())
 }

@@ -9,8 +9,12 @@
 mod asleep;
 /// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
 mod bad_input;
+/// Packets that are dropped, and packets that come twice.
+mod bad_network;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
+/// The clock that is set back.
+mod clock;
 /// What the kernel programs say of themselves, when asked.
 mod diagnostics;
 /// Half closes and resets.
@@ -31,6 +35,10 @@ mod interfaces;
 mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
 mod merged_page;
+/// Interfaces that come, go, and change.
+mod moving_interfaces;
+/// Services that come, go, and are started again.
+mod moving_services;
 /// What is not HTTP, half of it, or something else later.
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.
@@ -59,3 +67,5 @@ mod under_load;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
+/// Streams longer than sequence numbers reach.
+mod wraps;
