@@ -5,6 +5,8 @@
 #![expect(clippy::float_cmp, reason = "counters are whole numbers, and their equality is the point")]
 #![expect(clippy::tests_outside_test_module, reason = "this is a test target")]
 
+/// The exporter's port under attack.
+mod attacked;
 /// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
 mod bad_input;
 /// Chunked and close-delimited answers of another server.
