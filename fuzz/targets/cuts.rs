@@ -43,5 +43,9 @@ fuzz_target!(|input: &[u8]| {
     let bytewise = deliver_bytes(&script);
     assert_eq!(cut.exchanges, bytewise.exchanges);
     assert_eq!((cut.wire, cut.unattributed, cut.lost), (bytewise.wire, bytewise.unattributed, bytewise.lost));
-    assert_eq!((cut.requests, cut.stream), (bytewise.requests, bytewise.stream));
+    assert_eq!(cut.stream, bytewise.stream);
+    // Requests that an answer which is no HTTP takes along count if they were settled before it came.
+    if cut.unattributed.iter().all(|bytes| *bytes == [0, 0]) {
+        assert_eq!(cut.requests, bytewise.requests);
+    }
 });
