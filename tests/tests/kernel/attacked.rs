@@ -70,7 +70,7 @@ fn under_attack_readers_are_answered_and_the_books_are_right() -> Result<()> {
     let (mut scrapes, mut clients) = (0, Tally::default());
     thread::scope(|scope| -> Result<()> {
         let (here, enough) = (&namespace, &enough);
-        let loris = scope.spawn(move || here.enter(|| slow_loris(port, 280, enough)));
+        let loris = scope.spawn(move || here.enter(|| slow_loris(port, 200, enough)));
         let attack = scope.spawn(move || {
             here.enter(|| {
                 assert_eq!(crowd(port, CROWD)?, CROWD);
