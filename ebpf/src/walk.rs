@@ -83,10 +83,19 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     fn may_be_head(&mut self) -> bool {
         let first = self.window.byte(CARRY);
         let side = self.side();
-        if side.phase != side::START || side.head_len != 0 {
-            return true;
-        }
+        side.phase != side::START || side.head_len != 0 || Self::may_begin(first)
+    }
+
+    /// Whether a head, or an empty line in front of one, can begin with this byte.
+    #[inline(always)]
+    fn may_begin(first: u8) -> bool {
         if OUT { first == b'H' } else { first.is_ascii_alphabetic() || first == b'\r' || first == b'\n' }
+    }
+
+    /// Why what begins with this byte is not read.
+    #[inline(always)]
+    fn refusal(first: u8) -> Reason {
+        if !OUT && first == 0x16 { Reason::Tls } else { Reason::NotHttp }
     }
 
     /// Keeps the beginning of a head, of which the window has `len` more bytes, and notes where its first line ends.
@@ -190,8 +199,8 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         self.window.restore(side);
         let in_head = phase == side::START || phase == side::FIELDS;
         if in_head && !self.may_be_head() {
-            let reason = if !OUT && self.window.byte(CARRY) == 0x16 { Reason::Tls } else { Reason::NotHttp };
-            self.give_up(reason);
+            let first = self.window.byte(CARRY);
+            self.give_up(Self::refusal(first));
             return false;
         }
         let side = if OUT { &mut self.conn.outbound } else { &mut self.conn.inbound };
@@ -199,6 +208,14 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         let position = want.wrapping_add(u64::from(scan.used.wrapping_sub(CARRY)));
         side.want = position;
         let endless = side.phase == side::START && position.wrapping_sub(side.start) > LONGEST_LINE;
+        if !OUT && in_head && scan.skipped != 0 && scan.skipped < CARRY.wrapping_add(len) {
+            // What follows empty lines is looked at as if it had come by itself.
+            let first = self.window.byte(scan.skipped);
+            if !Self::may_begin(first) {
+                self.give_up(Self::refusal(first));
+                return false;
+            }
+        }
         if in_head {
             self.capture(len, scan);
         }

@@ -41,7 +41,13 @@ fuzz_target!(|input: &[u8]| {
     let dice = dice.chain([0, 0, 0]).chain(second.iter().flat_map(|length| piece(1, length)));
     let cut = deliver(&script, Dice::new(dice.collect()), Bounds::AMPLE);
     let bytewise = deliver_bytes(&script);
-    assert_eq!(cut.exchanges, bytewise.exchanges);
-    assert_eq!((cut.wire, cut.unattributed, cut.lost), (bytewise.wire, bytewise.unattributed, bytewise.lost));
-    assert_eq!((cut.requests, cut.stream), (bytewise.requests, bytewise.stream));
+    assert_eq!(cut.stream, bytewise.stream);
+    // Where an answer turns out to be no HTTP, what was settled by then is booked, and the rest is set aside: how much that
+    // is depends on when the pieces came. Each posting balances all the same (`Ledger`).
+    let refused = |ledger: &ledger::Ledger| ledger.unattributed.iter().any(|bytes| bytes[1] != 0);
+    assert_eq!(refused(&cut), refused(&bytewise));
+    if !refused(&cut) {
+        assert_eq!((cut.exchanges, cut.requests), (bytewise.exchanges, bytewise.requests));
+        assert_eq!((cut.wire, cut.unattributed, cut.lost), (bytewise.wire, bytewise.unattributed, bytewise.lost));
+    }
 });

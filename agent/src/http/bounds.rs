@@ -9,6 +9,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_a_peer: usize,
+    /// Time that a new connection keeps its place whoever else comes: for a head that is on its way.
+    pub grace: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's body.
@@ -26,6 +28,7 @@ impl Default for Bounds {
         Self {
             connections: 256,
             connections_a_peer: 32,
+            grace: Duration::from_millis(50),
             head_bytes: 16 << 10,
             body_bytes: 1 << 20,
             head_time: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use hyper::server::conn::http1;
@@ -13,11 +13,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Admitted, Place};
 use super::answers::Answers;
 use super::watched::Watched;
 use super::{Bounds, Gate, Source};
@@ -69,12 +69,19 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        if let Some(place) = admission.admit(peer.ip()) {
+                        let place = tokio::select! {
+                            place = place(&admission, peer.ip()) => place,
+                            () = stop.cancelled() => break,
+                        };
+                        if let Some(place) = place {
                             let connection = Connection { answers: Arc::clone(&answers), place: Arc::new(place), stop: stop.clone() };
                             connections.spawn(connection.serve(stream, peer.ip()));
                         } else {
                             tracing::debug!(peer = %peer.ip(), "no place for another connection");
                         }
+                        // A request that is there already is read before the next one comes: in a flood a reader who
+                        // asked properly would lose its place to those behind it before anybody looked.
+                        yield_now().await;
                     }
                     // Out of file descriptors, or a peer that went away again: neither is ours to mend, and the
                     // first would otherwise spin.
@@ -89,6 +96,17 @@ impl Server {
         let finished = timeout(bounds.stop_time, async { while connections.join_next().await.is_some() {} });
         if finished.await.is_err() {
             connections.shutdown().await;
+        }
+    }
+}
+
+/// A place for a connection from this address as soon as there is one, `None` if everybody else is being answered.
+async fn place(admission: &Arc<Admission>, peer: IpAddr) -> Option<Place> {
+    loop {
+        match admission.admit(peer, Instant::now()) {
+            Admitted::Now(place) => return Some(place),
+            Admitted::After(time) => sleep(time).await,
+            Admitted::Not => return None,
         }
     }
 }

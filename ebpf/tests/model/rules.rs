@@ -4,6 +4,7 @@ use sockmeter_ebpf::layout::LOSS_PIPELINE;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
 
 use super::connection::{Connection, Packet};
+use super::delivery::{Script, deliver_bytes};
 use super::ledger::Ledger;
 use super::outside::{Bounds, Host};
 
@@ -323,4 +324,19 @@ fn a_body_may_be_longer_than_4_gib() {
     connection.streams[OUTBOUND] = length(OK);
     let ledger = end(connection);
     assert_eq!(found(&ledger), [("PUT / HTTP/1.1".to_owned(), 200, [end_of_body, 38], [LENGTH, 0])]);
+}
+
+/// RFC 9112 2.2: empty lines in front of a request line are to be ignored, also in judging what follows them.
+#[test]
+fn what_follows_empty_lines_is_judged_alike_however_it_is_cut() {
+    for (requests, reason) in
+        [("\r\n5 / HTTP/1.1\r\n\r\n", Reason::NotHttp), ("\r\n\x16 / HTTP/1.1\r\n\r\n", Reason::Tls)]
+    {
+        let streams = [requests.as_bytes().to_vec(), Vec::new()];
+        let bytes = deliver_bytes(&Script { streams, fins: [false; 2], gates: Vec::new(), bases: [u32::MAX, 17] });
+        for ledger in [play(requests, ""), bytes] {
+            assert_eq!(found(&ledger), Vec::new(), "{requests:?}");
+            assert_eq!(ledger.unattributed[reason as usize], [length(requests), 0], "{requests:?}");
+        }
+    }
 }

@@ -7,6 +7,8 @@
 
 /// A stopped agent, and a journal that is full.
 mod asleep;
+/// The exporter's port under attack.
+mod attacked;
 /// Bad input: one sentence, a hint, the designed exit code, nothing left attached.
 mod bad_input;
 /// Packets that are dropped, and packets that come twice.
