@@ -103,6 +103,10 @@ fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: 
         if missed(&conn.inbound, streams[INBOUND]) {
             outside.lost(layout::LOSS_PACKET);
             message::give_up_request(conn, Reason::Lost);
+            // It passed somewhere, or TCP would not have it.
+            if conn.inbound.seen < streams[INBOUND] {
+                conn.inbound.seen = streams[INBOUND];
+            }
         }
         O::give(&mut conn.busy);
     }

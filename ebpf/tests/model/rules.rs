@@ -304,6 +304,28 @@ fn what_goes_on_in_an_idle_connection_is_not_a_request() {
     }
 }
 
+/// What TCP passed on and the hook never saw will not come: the request is lost, and does not take what follows for its
+/// body.
+#[test]
+fn what_the_hook_never_saw_is_not_waited_for() {
+    let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let unseen = "5\r\nhello\r\n0\r\n\r\n";
+    let mut connection = Connection::accept(Bounds::AMPLE, [7, 9]);
+    connection.receive(Packet { from: 0, bytes: head.as_bytes(), fin: false }, false);
+    connection.streams[INBOUND] = length(head) + length(unseen);
+    connection.positions();
+    connection.send(Packet { from: 0, bytes: OK.as_bytes(), fin: false });
+    connection.streams[OUTBOUND] = length(OK);
+    connection.positions();
+    let next = length(head) + length(unseen);
+    connection.receive(Packet { from: next, bytes: b"GET / HTTP/1.1\r\n\r\n", fin: false }, true);
+    connection.streams[INBOUND] = next + 18;
+    connection.send(Packet { from: length(OK), bytes: OK.as_bytes(), fin: false });
+    connection.streams[OUTBOUND] = 2 * length(OK);
+    let ledger = end(connection);
+    assert_eq!(found(&ledger), [("GET / HTTP/1.1".to_owned(), 200, [18, 38], [0, 0])]);
+}
+
 /// Positions have 64 bits: sequence numbers wrap every 4 GiB.
 #[test]
 fn a_body_may_be_longer_than_4_gib() {
