@@ -164,7 +164,10 @@ fn test_binary(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     ]);
     let said = output_of(cargo.stderr(std::process::Stdio::inherit())).context("the kernel tests do not build")?;
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut binaries = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    // The package's other binaries are built with it, and named in any order.
+    let mut binaries = messages
+        .filter(|message| message["target"]["name"] == "kernel")
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
     binaries.next_back().context("cargo named no binary with the kernel tests")
 }
 
