@@ -6,7 +6,7 @@
 
 use crate::conn::{Conn, Outside, Steps};
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
-use crate::http::scan::{CARRY, Scan, Stop, WINDOW, Window};
+use crate::http::scan::{CARRY, Scan, Stop, TLS, WINDOW, Window, begins_request};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
 use crate::message;
@@ -83,19 +83,14 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     fn may_be_head(&mut self) -> bool {
         let first = self.window.byte(CARRY);
         let side = self.side();
-        side.phase != side::START || side.head_len != 0 || Self::may_begin(first)
-    }
-
-    /// Whether a head, or an empty line in front of one, can begin with this byte.
-    #[inline(always)]
-    fn may_begin(first: u8) -> bool {
-        if OUT { first == b'H' } else { first.is_ascii_alphabetic() || first == b'\r' || first == b'\n' }
+        let may_begin = if OUT { first == b'H' } else { begins_request(first) };
+        side.phase != side::START || side.head_len != 0 || may_begin
     }
 
     /// Why what begins with this byte is not read.
     #[inline(always)]
     fn refusal(first: u8) -> Reason {
-        if !OUT && first == 0x16 { Reason::Tls } else { Reason::NotHttp }
+        if !OUT && first == TLS { Reason::Tls } else { Reason::NotHttp }
     }
 
     /// Keeps the beginning of a head, of which the window has `len` more bytes, and notes where its first line ends.
@@ -208,14 +203,6 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         let position = want.wrapping_add(u64::from(scan.used.wrapping_sub(CARRY)));
         side.want = position;
         let endless = side.phase == side::START && position.wrapping_sub(side.start) > LONGEST_LINE;
-        if !OUT && in_head && scan.skipped != 0 && scan.skipped < CARRY.wrapping_add(len) {
-            // What follows empty lines is looked at as if it had come by itself.
-            let first = self.window.byte(scan.skipped);
-            if !Self::may_begin(first) {
-                self.give_up(Self::refusal(first));
-                return false;
-            }
-        }
         if in_head {
             self.capture(len, scan);
         }
@@ -226,6 +213,10 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
                 false
             }
             Stop::Exhausted => true,
+            Stop::Tls => {
+                self.give_up(Reason::Tls);
+                false
+            }
             Stop::NotHttp => {
                 self.give_up(Reason::NotHttp);
                 false

@@ -80,6 +80,18 @@ pub enum Stop {
     ChunkSize,
     /// The first line of a head is not HTTP/1, or a chunk-size line has no size.
     NotHttp,
+    /// Behind empty lines a TLS record begins.
+    Tls,
+}
+
+/// Type of a TLS record that begins a handshake (RFC 8446 5.1).
+pub const TLS: u8 = 0x16;
+
+/// Whether a request head, or an empty line in front of one, can begin with this byte.
+#[inline(always)]
+#[must_use]
+pub fn begins_request(first: u8) -> bool {
+    first.is_ascii_alphabetic() || first == b'\r' || first == b'\n'
 }
 
 /// Where `scan` stopped: window indexes.
@@ -233,6 +245,14 @@ pub fn scan<O: Outside>(side: &mut Side, window: &mut Window, len: u32) -> Scan 
     window.lines = Lines::from(line);
     O::repeat(STEPS, &mut Reading { window, side, end });
     let Lines { pos, line, start, length_at, coding_end, first_line_feed, skipped, stop } = window.lines;
+    // What follows empty lines is looked at as if it had come by itself.
+    if skipped != 0 && skipped < end && side.flags & side::ANSWERS == 0 {
+        let first = window.byte(window.blur(skipped));
+        if !begins_request(first) {
+            let stop = if first == TLS { Stop::Tls } else { Stop::NotHttp };
+            return Scan { stop, used: end, chunk: 0, first_line_feed: 0, skipped };
+        }
+    }
     let length_at = window.blur(length_at);
     if length_at != 0 && side.phase != side::TRAILER {
         side.length = decimal::<O>(window, length_at);

@@ -66,6 +66,7 @@ extern "C" fn scan_window(side: *mut Side, window: *mut Window, len: u32) -> u32
         Stop::Blank => 1,
         Stop::ChunkSize => 2,
         Stop::NotHttp => 3,
+        Stop::Tls => 4,
     }
 }
 
@@ -189,11 +190,11 @@ impl Outside for Kernel {
 
     #[inline(always)]
     fn copy(into: *mut u8, from: *const u8, len: u32) {
-        let Some(len) = bounds::within(len, REQUEST_HEAD as u32) else {
-            return;
-        };
-        // SAFETY: the verifier checks `into`; what cannot be read at `from` is not copied.
-        unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) };
+        const MOST: u32 = REQUEST_HEAD as u32;
+        if bounds::is_within(len, MOST) {
+            // SAFETY: the verifier checks `into`; what cannot be read at `from` is not copied.
+            unsafe { bpf_probe_read_kernel(into.cast(), bounds::sized::<MOST>(len), from.cast()) };
+        }
     }
 
     #[inline(always)]
@@ -203,6 +204,7 @@ impl Outside for Kernel {
             1 => Stop::Blank,
             2 => Stop::ChunkSize,
             3 => Stop::NotHttp,
+            4 => Stop::Tls,
             _ => Stop::Exhausted,
         };
         window.result(stop)

@@ -31,17 +31,20 @@ struct Payload<const OUT: bool> {
 impl<const OUT: bool> Segment for Payload<OUT> {
     #[inline(always)]
     fn load(&self, offset: u32, into: *mut u8, len: u32) -> bool {
-        let Some(len) = bounds::within(len, WINDOW) else {
+        if !bounds::is_within(len, WINDOW) {
             return false;
-        };
+        }
         if self.block.is_null() {
             let at = self.at as u32 + offset;
             // SAFETY: `into` has `WINDOW` bytes.
-            return unsafe { bpf_skb_load_bytes(self.skb.cast::<c_void>(), at, into.cast(), len) == 0 };
+            return unsafe {
+                let len = bounds::sized::<WINDOW>(len);
+                bpf_skb_load_bytes(self.skb.cast::<c_void>(), at, into.cast(), len) == 0
+            };
         }
         let from = self.block.cast::<u8>().wrapping_add(offset as usize);
         // SAFETY: `into` has `WINDOW` bytes; kernel memory is copied by a helper that fails instead of faulting.
-        unsafe { bpf_probe_read_kernel(into.cast(), len, from.cast()) == 0 }
+        unsafe { bpf_probe_read_kernel(into.cast(), bounds::sized::<WINDOW>(len), from.cast()) == 0 }
     }
 
     #[inline(always)]

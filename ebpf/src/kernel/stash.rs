@@ -117,7 +117,7 @@ pub(super) fn block_of(skb: *mut __sk_buff, at: u32, len: u32) -> Option<u32> {
     };
     in_use(1);
     let piece = Piece { skb, direction: 0, at, from: 0, len };
-    if piece.copy(block, 0, BLOCK) {
+    if piece.copy::<BLOCK>(block, 0) {
         return Some(block);
     }
     give_back(block);
@@ -145,7 +145,7 @@ impl Piece {
         // SAFETY: claimed above, nobody else writes it.
         let item = unsafe { &mut *item };
         let have = item.len;
-        let appended = have <= BLOCK - APPENDED && self.copy(item.block, have, APPENDED);
+        let appended = have <= BLOCK - APPENDED && self.copy::<APPENDED>(item.block, have);
         if appended {
             item.len = have + self.len;
         }
@@ -166,7 +166,7 @@ impl Piece {
             return false;
         };
         in_use(1);
-        if !self.copy(block, 0, BLOCK) {
+        if !self.copy::<BLOCK>(block, 0) {
             give_back(block);
             set(&raw mut item.state, FREE);
             return false;
@@ -178,22 +178,29 @@ impl Piece {
         true
     }
 
-    /// Copies it to `offset` (at most `BLOCK - most`) in a block, if it has at most `most` bytes.
+    /// Copies it to `offset` (at most `BLOCK - MOST`) in a block, if it has at most `MOST` bytes.
     #[inline(always)]
-    fn copy(&self, block: u32, offset: u32, most: u32) -> bool {
+    fn copy<const MOST: u32>(&self, block: u32, offset: u32) -> bool {
         let Some(to) = BLOCKS.get_ptr_mut(block) else {
             return false;
         };
-        let Some(len) = bounds::within(self.len, most) else {
+        if !bounds::is_within(self.len, MOST) {
             return false;
-        };
+        }
         // SAFETY: a local; see `bounds`.
         let offset = unsafe { core::ptr::read_volatile(&raw const offset) };
-        if offset > BLOCK - most {
+        if offset > BLOCK - MOST {
             return false;
         }
         // SAFETY: a block has `BLOCK` bytes.
-        unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at, to.cast::<u8>().add(offset as usize).cast(), len) == 0 }
+        unsafe {
+            bpf_skb_load_bytes(
+                self.skb.cast(),
+                self.at,
+                to.cast::<u8>().add(offset as usize).cast(),
+                bounds::sized::<MOST>(self.len),
+            ) == 0
+        }
     }
 }
 
