@@ -5,8 +5,8 @@
 //! so retransmissions and overlaps count once; what comes early is reported as a gap.
 
 use crate::conn::{Conn, Outside, Steps};
-use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
-use crate::http::scan::{CARRY, Scan, Stop, TLS, WINDOW, Window, begins_request};
+use crate::http::head::{REQUEST_HEAD, STATUS_LINE, TLS, begins_request};
+use crate::http::scan::{CARRY, Scan, Stop, WINDOW, Window};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
 use crate::message;

@@ -31,6 +31,16 @@ pub enum Body {
     Interim,
 }
 
+/// Type of a TLS record that begins a handshake (RFC 8446 5.1).
+pub const TLS: u8 = 0x16;
+
+/// Whether a request head, or an empty line in front of one, can begin with this byte.
+#[inline(always)]
+#[must_use]
+pub fn begins_request(first: u8) -> bool {
+    first.is_ascii_alphabetic() || first == b'\r' || first == b'\n'
+}
+
 /// The method class of a captured request head.
 #[inline(always)]
 #[must_use]

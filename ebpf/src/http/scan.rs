@@ -1,6 +1,7 @@
 //! Finding line ends, and the few header fields that decide framing, in a window of the stream: eight bytes at a time,
 //! because this runs inside the observed program's own send and receive. What a line means is in `head`.
 
+use super::head::{TLS, begins_request};
 use super::side::{self, Side};
 use super::value::{chunk_size, coding, decimal};
 use crate::conn::{Outside, Steps};
@@ -82,16 +83,6 @@ pub enum Stop {
     NotHttp,
     /// Behind empty lines a TLS record begins.
     Tls,
-}
-
-/// Type of a TLS record that begins a handshake (RFC 8446 5.1).
-pub const TLS: u8 = 0x16;
-
-/// Whether a request head, or an empty line in front of one, can begin with this byte.
-#[inline(always)]
-#[must_use]
-pub fn begins_request(first: u8) -> bool {
-    first.is_ascii_alphabetic() || first == b'\r' || first == b'\n'
 }
 
 /// Where `scan` stopped: window indexes.
