@@ -62,17 +62,19 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     })?;
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     pure(workspace, steps, filter)?;
+    // Before the kernel ring, whose summary is to be the last word; what they found is said after it.
+    let guests = if filter.is_empty() {
+        guests(workspace, steps, vm::ENDS.to_vec(), IN_EVERY_KERNEL.map(str::to_owned).to_vec())
+    } else {
+        Ok(Done::Completely)
+    };
     if can_be_root() {
         kernel(workspace, steps, Ring::Kernel, filter)?;
     } else {
         steps.say("kernel tests: skipped, for they need root and sudo wants a password");
         steps.say("hint: sudo -v, then cargo xtask test kernel");
     }
-    if filter.is_empty() {
-        guests(workspace, steps, vm::ENDS.to_vec(), IN_EVERY_KERNEL.map(str::to_owned).to_vec())
-    } else {
-        Ok(Done::Completely)
-    }
+    guests
 }
 
 /// The kernel tests under the kernels of these series, all of them if none is named.
