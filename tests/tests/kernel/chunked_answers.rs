@@ -2,13 +2,13 @@
 //! are the truth.
 
 use anyhow::Result;
-use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
+use sockmeter_tests::agent::Agent;
 use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
 
-use crate::equal_books::balanced;
+use crate::equal_books::agrees;
 
 fn endpoint(target: &str) -> &str {
     match target.split('/').nth(1) {
@@ -41,10 +41,5 @@ fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
     for count in &counts {
         count.tally(&mut clients, endpoint(&count.target));
     }
-    let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    balanced(&page);
-    Ok(())
+    agrees(&agent, &clients)
 }

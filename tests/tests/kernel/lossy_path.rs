@@ -12,7 +12,7 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::nginx::Nginx;
 use sockmeter_tests::tally::Tally;
 
-use crate::equal_books::balanced;
+use crate::equal_books::{agrees, balanced};
 
 const CONNECTIONS: u32 = 8;
 const REQUESTS: u32 = 6;
@@ -137,10 +137,5 @@ fn a_conversation_over_a_lossy_path_is_booked_once() -> Result<()> {
             count.tally(&mut clients, &count.target);
         }
     }
-    let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    balanced(&page);
-    Ok(())
+    agrees(&agent, &clients)
 }

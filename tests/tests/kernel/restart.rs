@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use sockmeter_tests::agent::{Agent, only_the_scrape_is_left, pin_dir};
+use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::tally::Tally;
 
-use crate::equal_books::balanced;
+use crate::equal_books::agrees;
 
 fn posts(repeat: usize) -> Vec<Vec<Step>> {
     let step = Step { method: "POST", target: "/jobs".to_owned(), body: 512, repeat, ..Step::default() };
@@ -38,10 +38,5 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     std::mem::forget(agent);
     let agent = Agent::start_pinned(&namespace, &[], pins)?;
     play_and_tally()?;
-    let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    balanced(&page);
-    Ok(())
+    agrees(&agent, &clients)
 }
