@@ -5,8 +5,9 @@
 //! `pushed`; whoever holds the socket's lock (the send hook, the snapshot pass, the close) owns everything else.
 
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
-use crate::http::scan::{Scan, Window};
+use crate::http::scan::Scan;
 use crate::http::side::{NEVER, OPAQUE, Side, TENTATIVE};
+use crate::http::window::Window;
 use crate::posting::{Posting, Reason};
 
 /// Requests without an answer that are kept in the connection itself; more of them (pipelining) go to a map.
@@ -137,9 +138,11 @@ pub trait Outside {
     fn give(busy: &mut u32);
     /// Counts a loss of detail, by `crate::layout::LOSS_...`.
     fn lost(&mut self, what: u32);
-    /// Copies `len` bytes (1 to `http::head::REQUEST_HEAD`).
-    fn copy(into: *mut u8, from: *const u8, len: u32);
-    /// `scan::scan`. These four are here so that the kernel can have each verified once, by itself.
+    /// `scan::line`. These six are here so that the kernel can have each verified once, by itself.
+    fn line(side: &mut Side, window: &mut Window, feed: u32) -> bool;
+    /// `scan::block`.
+    fn block(side: &mut Side, window: &mut Window, from: u32, end: u32) -> bool;
+    /// `scan::lines`, then `scan::scan`.
     fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan;
     /// `message::request_head`.
     fn request_head(conn: &mut Conn, position: u64) -> bool;
@@ -153,6 +156,12 @@ pub trait Outside {
 
 /// Work in steps, so that the verifier sees one of them.
 pub trait Steps {
+    /// How many steps are taken before the loop begins: as many as are usual. The kernel's loop calls each step by its
+    /// address, which a kernel that guards itself against branch target injection makes slower than most steps are.
+    const DIRECT: u32 = 0;
+    /// Whether a direct step has a stack frame of its own too. A frame that holds several steps at once is large, and all
+    /// frames together must stay within 512 bytes.
+    const FRAMED: bool = false;
     /// One step; false when the work is done.
     fn step(&mut self) -> bool;
 }
@@ -334,7 +343,8 @@ impl Side {
         flags: 0,
         carried: 0,
         reason: 0,
-        pad: [0; 4],
+        stashed: 0,
+        pad: [0; 3],
         carry: [0; 128],
     };
 

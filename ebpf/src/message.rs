@@ -100,7 +100,7 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
     };
     // SAFETY: the entry was just taken for this request and is not published yet.
     let entry = unsafe { &mut *entry };
-    entry.request::<O>(conn, position, end, length);
+    entry.request(conn, position, end, length);
     if end != position {
         entry.posting.flags |= posting::REQUEST_BODY;
     }
@@ -142,7 +142,7 @@ pub fn partial_request<O: Outside>(conn: &mut Conn, outside: &mut O, position: u
     }
     // SAFETY: as in `request_head`.
     let entry = unsafe { &mut *entry };
-    entry.request::<O>(conn, position, position, 0);
+    entry.request(conn, position, position, 0);
     entry.posting.flags |= posting::PARTIAL_REQUEST;
     conn.pushed = number.wrapping_add(1);
 }
@@ -200,7 +200,7 @@ pub fn answer_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) 
 impl Entry {
     /// Fills in the request half, from the head that was captured. The body has `length` bytes.
     #[inline(always)]
-    fn request<O: Outside>(&mut self, conn: &Conn, head_end: u64, end: u64, length: u64) {
+    fn request(&mut self, conn: &Conn, head_end: u64, end: u64, length: u64) {
         let side = &conn.inbound;
         let cut = side.line_len == 0;
         self.start = side.start;
@@ -217,7 +217,15 @@ impl Entry {
         self.posting.body = [length, 0];
         self.posting.began = conn.began;
         self.posting.head_len = if cut { side.head_len } else { side.line_len };
-        O::copy(self.head.as_mut_ptr(), conn.request_head.as_ptr(), REQUEST_HEAD as u32);
+        let mut i = 0;
+        while i < REQUEST_HEAD && i < usize::from(self.posting.head_len) {
+            // SAFETY: `REQUEST_HEAD` is a multiple of eight, and the capture is twice as long.
+            unsafe {
+                let word = conn.request_head.as_ptr().add(i).cast::<u64>().read_unaligned();
+                self.head.as_mut_ptr().add(i).cast::<u64>().write_unaligned(word);
+            }
+            i += 8;
+        }
     }
 
     /// Fills in the answer half.

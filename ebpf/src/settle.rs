@@ -131,6 +131,9 @@ fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: 
 }
 
 impl<O: Outside> Steps for Settling<'_, O> {
+    const DIRECT: u32 = 2;
+    const FRAMED: bool = true;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let conn = &mut *self.conn;

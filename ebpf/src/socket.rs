@@ -65,8 +65,9 @@ pub struct Socket {
 }
 const _: () = assert!(size_of::<Socket>() == 48);
 
-/// What socket bytes are added up by.
-#[repr(C)]
+/// What socket bytes are added up by. Aligned, because the compiler clears it eight bytes at a time, and the verifier wants
+/// what is on the stack to be where it belongs.
+#[repr(C, align(8))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TotalsKey {
     /// `TCP` or `UDP`.

@@ -23,6 +23,8 @@ struct Counting<'a, O> {
 }
 
 impl<O: Outside> Steps for Counting<'_, O> {
+    const DIRECT: u32 = 2;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let conn = &mut *self.conn;
@@ -69,6 +71,8 @@ struct Dropping<'a, O> {
 }
 
 impl<O: Outside> Steps for Dropping<'_, O> {
+    const DIRECT: u32 = 1;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let conn = &mut *self.conn;

@@ -6,8 +6,9 @@
 
 use crate::conn::{Conn, Outside, Steps};
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE, TLS, begins_request};
-use crate::http::scan::{CARRY, Scan, Stop, WINDOW, Window};
+use crate::http::scan::{Scan, Stop};
 use crate::http::side::{self, NEVER, Side};
+use crate::http::window::{CARRY, WINDOW, Window};
 use crate::layout;
 use crate::message;
 use crate::posting::Reason;
@@ -64,7 +65,11 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
     /// Goes on with a segment that was kept earlier, if there is one.
     #[inline(always)]
     fn next_segment(&mut self) -> bool {
-        let want = self.side().want;
+        let side = self.side();
+        if side.stashed == 0 {
+            return false;
+        }
+        let want = side.want;
         let Some((from, until)) = self.segment.next(want) else {
             return false;
         };
@@ -104,15 +109,18 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
             from = scan.skipped;
         }
         let fresh = CARRY.wrapping_add(len).wrapping_sub(from);
+        // Of what lies behind the first line nothing is looked at.
+        let line_feed = scan.first_line_feed;
+        let wanted = if line_feed == 0 { fresh } else { line_feed.wrapping_add(1).wrapping_sub(from) };
         let line = u32::from(have).wrapping_add(scan.first_line_feed.wrapping_sub(from));
         if OUT {
-            keep::<O, STATUS_LINE>(self.conn.status_line.as_mut_ptr(), self.window, have, from, fresh);
+            keep::<STATUS_LINE>(self.conn.status_line.as_mut_ptr(), self.window, have, from, wanted);
             self.conn.outbound.head_len = capped::<STATUS_LINE>(have, fresh);
         } else {
             if have == 0 && fresh != 0 {
                 self.conn.began = self.outside.now();
             }
-            keep::<O, REQUEST_HEAD>(self.conn.request_head.as_mut_ptr(), self.window, have, from, fresh);
+            keep::<REQUEST_HEAD>(self.conn.request_head.as_mut_ptr(), self.window, have, from, wanted);
             self.conn.inbound.head_len = capped::<REQUEST_HEAD>(have, fresh);
         }
         let side = self.side();
@@ -141,6 +149,9 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
 }
 
 impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
+    const DIRECT: u32 = 3;
+    const FRAMED: bool = true;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let more = self.advance();
@@ -179,6 +190,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
                 self.give_up(Reason::Lost);
                 return false;
             }
+            self.side().stashed = 1;
             return self.next_segment();
         }
         let limit = if phase == side::CHUNK_SIZE { 64 } else { u64::from(WINDOW) };
@@ -255,13 +267,20 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
     if sum > N as u32 { N as u16 } else { sum as u16 }
 }
 
-/// Appends the window's `len` bytes at `from` to a capture of `have` bytes (at most `N`) that has room for twice as many.
-#[inline(always)]
-fn keep<O: Outside, const N: usize>(capture: *mut u8, window: &mut Window, have: u16, from: u32, len: u32) {
+/// Appends the window's `len` bytes at `from` to a capture of `have` bytes (at most `N`) that has room for twice as many; a
+/// few more may follow them. Words, because a helper that copies costs more than most first lines. Not inlined, because the
+/// stack of the walk is nearly used up.
+#[inline(never)]
+fn keep<const N: usize>(capture: *mut u8, window: &Window, have: u16, from: u32, len: u32) {
     let at = window.blur(u32::from(have));
-    if at >= N as u32 || len == 0 {
+    if at >= N as u32 {
         return;
     }
-    let len = if len > N as u32 { N as u32 } else { len };
-    O::copy(capture.wrapping_add(at as usize), window.from(from), len);
+    let mut done = 0;
+    while done < N as u32 && done < len {
+        let word = window.word(from.wrapping_add(done));
+        // SAFETY: `at` is below `N`, and `done` at most eight bytes in front of it.
+        unsafe { capture.add((at + done) as usize).cast::<u64>().write_unaligned(word.to_le()) };
+        done += 8;
+    }
 }

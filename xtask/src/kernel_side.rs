@@ -34,7 +34,8 @@ pub(crate) fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
                 "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS",
                 // v3 has the atomic operations; words are read where they lie, aligned or not.
                 "-C debuginfo=2 -C target-cpu=v3 -C link-arg=--btf \
-                 -C link-arg=--cpu-features=+allows-misaligned-mem-access",
+                 -C link-arg=--cpu-features=+allows-misaligned-mem-access \
+                 -C link-arg=--disable-expand-memcpy-in-order",
             )
             // Either would take the place of the flags above.
             .env_remove("CARGO_ENCODED_RUSTFLAGS")

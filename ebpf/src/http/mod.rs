@@ -5,3 +5,4 @@ pub mod head;
 pub mod scan;
 pub mod side;
 mod value;
+pub mod window;

@@ -1,6 +1,6 @@
 //! The reading state of one direction of one observed connection. How it moves is in `crate::walk`.
 
-use super::scan::CARRY;
+use super::window::CARRY;
 
 /// `Side::phase`: the first line of a head is awaited or unfinished.
 pub const START: u8 = 0;
@@ -71,8 +71,10 @@ pub struct Side {
     pub carried: u8,
     /// `crate::posting::Reason` of the bytes aside.
     pub reason: u8,
+    /// 1: something of this direction may be in the stash.
+    pub stashed: u8,
     /// Spelled-out padding.
-    pub pad: [u8; 4],
+    pub pad: [u8; 3],
     /// The end of the bytes looked at: an unfinished line.
     pub carry: [u8; CARRY as usize],
 }

@@ -1,7 +1,8 @@
 //! The values of framing fields and chunk-size lines. Finding them is `scan`.
 
-use super::scan::{CARRY, LOWER, Window};
+use super::scan::LOWER;
 use super::side::{self, Side};
+use super::window::{CARRY, Window};
 use crate::conn::{Outside, Steps};
 
 /// More than any message has: numbers do not grow further, so that positions never wrap.
@@ -29,6 +30,8 @@ struct Trim<'a> {
 }
 
 impl Steps for Trim<'_> {
+    const DIRECT: u32 = 1;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let last = self.window.blur(self.end.wrapping_sub(1));
@@ -76,6 +79,8 @@ pub(super) fn decimal<O: Outside>(window: &Window, at: u32) -> u64 {
 struct Decimal<'a>(Digits<'a>);
 
 impl Steps for Decimal<'_> {
+    const DIRECT: u32 = 8;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let number = &mut self.0;
@@ -104,6 +109,8 @@ pub(super) fn chunk_size<O: Outside>(window: &Window, at: u32) -> Option<u64> {
 struct Hexadecimal<'a>(Digits<'a>);
 
 impl Steps for Hexadecimal<'_> {
+    const DIRECT: u32 = 6;
+
     #[inline(always)]
     fn step(&mut self) -> bool {
         let number = &mut self.0;

@@ -153,6 +153,7 @@ pub(super) fn keep(sk: *mut c_void, conn: &mut Conn) {
         None => false,
     };
     if kept {
+        conn.inbound.stashed = 1;
         conn.inbound.seen = from.wrapping_add(u64::from(here.len));
     } else {
         stash::give_back(block);

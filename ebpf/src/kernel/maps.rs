@@ -7,7 +7,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, Ring
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use aya_ebpf::macros::btf_map;
 use sockmeter_ebpf::conn::{Conn, Entry};
-use sockmeter_ebpf::http::scan::Window;
+use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, books};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};

@@ -4,19 +4,19 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_loop, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_probe_read_kernel,
-    bpf_ringbuf_output, bpf_ringbuf_query,
+    bpf_ktime_get_ns, bpf_loop, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem, bpf_ringbuf_output,
+    bpf_ringbuf_query,
 };
 use sockmeter_ebpf::conn::{Conn, Entry, Outside, Steps};
 use sockmeter_ebpf::http::head::REQUEST_HEAD;
-use sockmeter_ebpf::http::scan::{Scan, Stop, WINDOW, Window, scan};
+use sockmeter_ebpf::http::scan::{Scan, Stop, block, line, lines, scan};
 use sockmeter_ebpf::http::side::Side;
+use sockmeter_ebpf::http::window::{WINDOW, Window};
 use sockmeter_ebpf::layout::DeepKey;
 use sockmeter_ebpf::message;
 use sockmeter_ebpf::posting::{self, INBOUND, OUTBOUND, Posting};
 
 use super::atomic::{self, add};
-use super::bounds;
 use super::globals::journal_wake;
 use super::maps::{BLANK, DEEP, JOURNAL, LOST, SPILLS};
 
@@ -42,6 +42,7 @@ fn output(from: *const c_void, len: u64) -> bool {
     }
 }
 
+#[inline(never)]
 unsafe extern "C" fn one<S: Steps>(_: u32, steps: *mut S) -> i64 {
     // SAFETY: `bpf_loop` hands over the context that it was given.
     if unsafe { &mut *steps }.step() { 0 } else { 1 }
@@ -68,6 +69,36 @@ extern "C" fn scan_window(side: *mut Side, window: *mut Window, len: u32) -> u32
         Stop::NotHttp => 3,
         Stop::Tls => 4,
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lines_read(side: *mut Side, window: *mut Window, len: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    if let (Some(side), Some(window)) = (unsafe { side.as_mut() }, unsafe { window.as_mut() }) {
+        lines::<Kernel>(side, window, len);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn block_read(side: *mut Side, window: *mut Window, from: u32, end: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(side), Some(window)) = (unsafe { side.as_mut() }, unsafe { window.as_mut() }) else {
+        return 0;
+    };
+    u32::from(block::<Kernel>(side, window, from, end))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn line_read(side: *mut Side, window: *mut Window, feed: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(side), Some(window)) = (unsafe { side.as_mut() }, unsafe { window.as_mut() }) else {
+        return 0;
+    };
+    u32::from(line(side, window, window.blur(feed)))
 }
 
 #[unsafe(no_mangle)]
@@ -189,16 +220,18 @@ impl Outside for Kernel {
     }
 
     #[inline(always)]
-    fn copy(into: *mut u8, from: *const u8, len: u32) {
-        const MOST: u32 = REQUEST_HEAD as u32;
-        if bounds::is_within(len, MOST) {
-            // SAFETY: the verifier checks `into`; what cannot be read at `from` is not copied.
-            unsafe { bpf_probe_read_kernel(into.cast(), bounds::sized::<MOST>(len), from.cast()) };
-        }
+    fn line(side: &mut Side, window: &mut Window, feed: u32) -> bool {
+        line_read(side, window, feed) != 0
+    }
+
+    #[inline(always)]
+    fn block(side: &mut Side, window: &mut Window, from: u32, end: u32) -> bool {
+        block_read(side, window, from, end) != 0
     }
 
     #[inline(always)]
     fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan {
+        lines_read(side, window, len);
         let found = scan_window(side, window, len);
         let stop = match found {
             1 => Stop::Blank,
@@ -227,6 +260,19 @@ impl Outside for Kernel {
 
     #[inline(always)]
     fn repeat<S: Steps>(times: u32, steps: &mut S) {
+        let mut taken = 0;
+        while taken < S::DIRECT {
+            let more = if S::FRAMED {
+                // SAFETY: what the loop does.
+                unsafe { one(0, core::ptr::from_mut(steps)) == 0 }
+            } else {
+                steps.step()
+            };
+            if !more {
+                return;
+            }
+            taken += 1;
+        }
         let callback: unsafe extern "C" fn(u32, *mut S) -> i64 = one::<S>;
         // SAFETY: the callback takes exactly this context.
         unsafe { bpf_loop(times, callback as *mut c_void, core::ptr::from_mut(steps).cast(), 0) };

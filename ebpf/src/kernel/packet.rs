@@ -32,10 +32,10 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
     match Kind::of::<false>(skb) {
         Kind::Observed(conn, tcp) => {
             if admit_received(skb, conn) != 0 {
-                let arrivals = arrivals(tcp);
+                let arrivals = arrivals(conn, tcp);
                 read_inbound(skb, conn);
                 give(&raw mut conn.busy);
-                if arrivals != self::arrivals(tcp) && take(&raw mut conn.busy) {
+                if arrivals != self::arrivals(conn, tcp) && take(&raw mut conn.busy) {
                     // Something was left to us at the last moment: it is in the stash, as if behind an empty packet. What
                     // comes later still finds the lock free.
                     conn.reading = [0; 2];
@@ -168,6 +168,13 @@ impl Header {
 
 #[inline(always)]
 fn load<const N: usize>(skb: *mut __sk_buff, at: u32, into: &mut [u8; N]) -> Option<()> {
+    // SAFETY: fields of the program's context.
+    let (start, end) = unsafe { ((*skb).data as usize + at as usize, (*skb).data_end as usize) };
+    if start + N <= end {
+        // SAFETY: just checked, as the verifier wants it.
+        *into = unsafe { core::ptr::with_exposed_provenance::<[u8; N]>(start).read() };
+        return Some(());
+    }
     // SAFETY: `into` has `N` bytes.
     let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, into.as_mut_ptr().cast(), N as u32) };
     if failed == 0 { Some(()) } else { None }
@@ -277,6 +284,8 @@ fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool
         if keep_early(skb, posting::INBOUND as u32, header.payload, from, until) == 0 {
             Kernel.lost(LOSS_STASH);
             conn.cut = 1 + Reason::Lost as u8;
+        } else {
+            conn.inbound.stashed = 1;
         }
         if !take(&raw mut conn.busy) {
             return false;
@@ -289,7 +298,11 @@ fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool
 
 /// How often something was put into the connection's stash.
 #[inline(always)]
-fn arrivals(tcp: Tcp) -> u32 {
+fn arrivals(conn: &Conn, tcp: Tcp) -> u32 {
+    // SAFETY: a field that other CPUs may be writing.
+    if unsafe { core::ptr::read_volatile(&raw const conn.inbound.stashed) } == 0 {
+        return 0;
+    }
     match stash::of(tcp.sk()) {
         // SAFETY: a field that other CPUs may be writing.
         Some(stash) => unsafe { core::ptr::read_volatile(&raw const stash.arrivals[posting::INBOUND]) },

@@ -2,8 +2,8 @@
 //! library. What TCP makes of the segments is `delivery`.
 
 use sockmeter_ebpf::conn::Conn;
-use sockmeter_ebpf::http::scan::Window;
 use sockmeter_ebpf::http::side;
+use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::walk::Walk;
@@ -71,8 +71,12 @@ impl Connection {
             return;
         };
         let left = self.enter_received(second, quiet);
-        if left.is_some_and(|from| !self.stashes[INBOUND].put(from, second.bytes)) {
-            self.conn.cut = 1 + Reason::Lost as u8;
+        if let Some(from) = left {
+            if self.stashes[INBOUND].put(from, second.bytes) {
+                self.conn.inbound.stashed = 1;
+            } else {
+                self.conn.cut = 1 + Reason::Lost as u8;
+            }
         }
         self.read::<false>(from, first.bytes);
         if left.is_some() {

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use sockmeter_ebpf::conn::{Conn, Entry, Outside, Steps};
-use sockmeter_ebpf::http::scan::{self, Scan, Window};
+use sockmeter_ebpf::http::scan::{self, Scan};
 use sockmeter_ebpf::http::side::Side;
+use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::layout::LOSSES;
 use sockmeter_ebpf::message;
 use sockmeter_ebpf::posting::Posting;
@@ -177,12 +178,16 @@ impl Outside for Host {
         with(|state| state.losses[usize::try_from(what).unwrap()] += 1);
     }
 
-    fn copy(into: *mut u8, from: *const u8, len: u32) {
-        // SAFETY: the caller's promise: `len` bytes at both, never the same ones.
-        unsafe { std::ptr::copy_nonoverlapping(from, into, usize::try_from(len).unwrap()) };
+    fn line(side: &mut Side, window: &mut Window, feed: u32) -> bool {
+        scan::line(side, window, feed)
+    }
+
+    fn block(side: &mut Side, window: &mut Window, from: u32, end: u32) -> bool {
+        scan::block::<Self>(side, window, from, end)
     }
 
     fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan {
+        scan::lines::<Self>(side, window, len);
         let found = scan::scan::<Self>(side, window, len);
         window.keep_result(&found);
         window.result(found.stop)

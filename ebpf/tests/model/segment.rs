@@ -1,6 +1,6 @@
 //! The payload of one segment, and the bytes that arrived before their turn: what `kernel/stash.rs` does with blocks.
 
-use sockmeter_ebpf::http::scan::WINDOW;
+use sockmeter_ebpf::http::window::WINDOW;
 use sockmeter_ebpf::walk::Segment;
 
 /// Early pieces of one direction.
