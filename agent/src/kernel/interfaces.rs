@@ -59,7 +59,7 @@ impl Interfaces {
                 .load()
                 .map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))?;
         }
-        Ok(Self {
+        let mut interfaces = Self {
             patterns: patterns.to_vec(),
             near: take(ebpf, "INTERFACES")?,
             far: take(ebpf, "FAR_INTERFACES")?,
@@ -67,7 +67,14 @@ impl Interfaces {
             segmented: take(ebpf, "SEGMENTED")?,
             attached: BTreeMap::new(),
             replaces,
-        })
+        };
+        let failed = |error| Refusal::because("cannot write the counters of interfaces", &error);
+        interfaces.kept().finish().map_err(failed)?;
+        Ok(interfaces)
+    }
+
+    fn kept(&mut self) -> Kept<'_> {
+        Kept { near: &mut self.near, far: &mut self.far, names: &mut self.names }
     }
 
     /// Takes other patterns; they count from the next `follow` on.
@@ -109,8 +116,7 @@ impl Interfaces {
             }
             let pinned = |pins: &Pins| pins.links().iter().any(|pin| interface_of(pin) == Some(device.index));
             if !renamed && !pins.is_some_and(pinned) {
-                let mut kept = Kept { near: &mut self.near, far: &mut self.far, names: &mut self.names };
-                if let Err(error) = kept.retire(device.index, name_bytes(&device.name)) {
+                if let Err(error) = self.kept().retire(device.index, name_bytes(&device.name)) {
                     tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
                 }
             }
