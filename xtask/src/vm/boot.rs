@@ -28,8 +28,10 @@ pub(crate) fn boot(
     processors: u32,
     mut line: impl FnMut(&str),
 ) -> Result<()> {
-    let mut command = Command::new("qemu-system-x86_64");
+    // Ended with us, also when we are killed.
+    let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
         .args(["-accel", TRANSLATOR, "-machine", "q35", "-cpu", "max", "-m", MEMORY])
         .args(["-smp", &processors.to_string()])
         .args(["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-monitor", "none"])
