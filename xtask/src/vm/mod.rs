@@ -106,8 +106,11 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
 /// A copy in `folder`: guests run it from there for many minutes, in which others may build anew.
 fn kept(program: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
-    let copy = folder.join(name);
-    fs::copy(program, &copy).with_context(|| format!("cannot copy {} to {}", program.display(), copy.display()))?;
+    let (copy, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
+    let cannot = || format!("cannot copy {} to {}", program.display(), copy.display());
+    fs::copy(program, &fresh).with_context(cannot)?;
+    // At once: guests of another command may be running it.
+    fs::rename(&fresh, &copy).with_context(cannot)?;
     Ok(copy)
 }
 
