@@ -13,12 +13,13 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::OBSERVED;
 
 use super::atomic::{give, raise, take};
+use super::begin::service_of;
 use super::handshake;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
-use super::tcp::{LISTEN, Tcp};
+use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
 use super::udp;
 
 /// Let the packet pass.
@@ -55,6 +56,9 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
                 read_inbound(skb, conn);
             }
         }
+        Kind::Unborn => {
+            keep_unborn(skb);
+        }
         Kind::Other => {}
     }
     PASS
@@ -75,6 +79,8 @@ enum Kind {
     Observed(&'static mut Conn, Tcp),
     /// One that is sent to a listener.
     Listener,
+    /// One of a connection that another CPU is about to make.
+    Unborn,
     /// Nothing, or done with.
     Other,
 }
@@ -102,14 +108,19 @@ impl Kind {
         if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
             return Self::Other;
         }
+        // SAFETY: checked above.
+        let state = unsafe { (*sk).state } as u8;
         // Nearly all sockets have this, and finding it is one load; finding out that there is no `Conn` is a walk through
         // all that is stored with the socket (`kernel/bpf/bpf_local_storage.c`, `bpf_local_storage_lookup`).
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
-            // SAFETY: checked above.
-            return if !OUT && unsafe { (*sk).state } == u32::from(LISTEN) { Self::Listener } else { Self::Other };
+            return match state {
+                LISTEN if !OUT => Self::Listener,
+                SYN_RECEIVED if !OUT => Self::Unborn,
+                _ => Self::Other,
+            };
         };
         if socket.flags & OBSERVED == 0 {
-            return Self::Other;
+            return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
         let Some(conn) = CONN.of(sk.cast(), false) else {
             return Self::Other;
@@ -183,6 +194,43 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
     0
 }
 
+/// Keeps a segment that came while another CPU makes its connection: that one saw the end of the handshake, and `begin` did
+/// not run yet (`tcp_check_req`, net/ipv4/tcp_minisocks.c: `req_stolen`). TCP takes it when that CPU lets the socket go, and
+/// what is sent next, or comes next, has it read. 0.
+#[unsafe(no_mangle)]
+extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    let (Some(tcp), Some(header)) = (Tcp::of(sk), Header::read(skb)) else {
+        return 0;
+    };
+    if header.len == 0 || header.flags & SYN != 0 || service_of(tcp.local_port()).is_none() || !tcp.in_scope() {
+        return 0;
+    }
+    // Where `begin` will begin, unless TCP has taken something by then.
+    let from = header.seq.wrapping_sub(tcp.next()[0]);
+    if from.cast_signed() < 0 || !tcp.takes(header.seq, header.seq.wrapping_add(header.len)) {
+        return 0;
+    }
+    let from = u64::from(from);
+    keep_early(skb, posting::INBOUND as u32, header.payload, from, from.wrapping_add(u64::from(header.len)))
+}
+
+/// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did.
+#[inline(always)]
+fn read_kept(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
+    let received = tcp.received();
+    if !settle::missed(&conn.inbound, received) || arrivals(tcp) == 0 || !take(&raw mut conn.busy) {
+        return;
+    }
+    raise(&raw mut conn.inbound.seen, received);
+    conn.reading = [0; 2];
+    read_inbound(skb, conn);
+    give(&raw mut conn.busy);
+}
+
 /// The service sends. The socket's lock is held.
 #[inline(always)]
 fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
@@ -193,6 +241,7 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     if header.flags & SYN != 0 {
         return;
     }
+    read_kept(conn, tcp, skb);
     if header.len != 0 {
         conn.spoken_to::<Kernel>();
     }
