@@ -115,10 +115,11 @@ impl Interfaces {
                 continue;
             }
             let pinned = |pins: &Pins| pins.links().iter().any(|pin| interface_of(pin) == Some(device.index));
-            if !renamed && !pins.is_some_and(pinned) {
-                if let Err(error) = self.kept().retire(device.index, name_bytes(&device.name)) {
-                    tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
-                }
+            if !renamed
+                && !pins.is_some_and(pinned)
+                && let Err(error) = self.kept().retire(device.index, name_bytes(&device.name))
+            {
+                tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
             }
             // Without a name nobody would ever see what was counted.
             if self.names.insert(device.index, name_bytes(&device.name), 0).is_err() && !renamed {

@@ -124,8 +124,8 @@ fn way(index: u32, number: u32) -> Name {
 }
 
 fn ends(way: Name) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h, ..] = way;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+    let mut words = way.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+    (words.next().unwrap_or(0), words.next().unwrap_or(0))
 }
 
 /// Word by word.
