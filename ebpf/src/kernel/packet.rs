@@ -68,7 +68,11 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Kind::Observed(conn, tcp) = Kind::of::<true>(skb) {
-        sent(conn, tcp, skb);
+        read_kept(conn, tcp, skb);
+        let mut sending = Sending { from: 0, until: 0, payload: 0 };
+        if note_sent(skb, conn, &raw mut sending) != 0 {
+            read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
+        }
     }
     PASS
 }
@@ -231,17 +235,38 @@ fn read_kept(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     give(&raw mut conn.busy);
 }
 
-/// The service sends. The socket's lock is held.
-#[inline(always)]
-fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
+/// What is to be read of a packet that the service sends.
+#[repr(C)]
+struct Sending {
+    /// Positions.
+    from: u64,
+    until: u64,
+    /// Offset of the payload.
+    payload: u64,
+}
+
+/// The service sends. The socket's lock is held. 1, with `sending` filled in, or 0 if nothing is to be read. Global, so that
+/// its stack is not part of that on which packets are read.
+#[unsafe(no_mangle)]
+extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Sending) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(conn), Some(sending)) = (unsafe { conn.as_mut() }, unsafe { sending.as_mut() }) else {
+        return 0;
+    };
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(sk) else {
+        return 0;
+    };
     let Some(header) = Header::read(skb) else {
         Kernel.lost(LOSS_PACKET);
-        return;
+        return 0;
     };
     if header.flags & SYN != 0 {
-        return;
+        return 0;
     }
-    read_kept(conn, tcp, skb);
     if header.len != 0 {
         conn.spoken_to::<Kernel>();
     }
@@ -250,7 +275,7 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     }
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
-        return;
+        return 0;
     }
     let side = &mut conn.outbound;
     let from = side.position(header.seq);
@@ -263,12 +288,13 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     }
     if side.phase == side::OPAQUE {
         conn.turned = 1;
-        return;
+        return 0;
     }
     if !fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
-        return;
+        return 0;
     }
-    read_outbound(skb, conn, header.payload, from, until);
+    *sending = Sending { from, until, payload: u64::from(header.payload) };
+    1
 }
 
 /// Whether the packet is worth reading: 1, with the connection's try-lock taken and `reading` filled in, or 0. Global, so
