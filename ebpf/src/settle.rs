@@ -87,9 +87,9 @@ fn post_aside<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
     }
 }
 
-/// Whether TCP has passed what the receive hook still waits for: it never saw that, and never will.
+/// Whether TCP has passed what the receive hook still waits for: it never saw that, and never will, unless it was kept.
 #[inline(always)]
-fn missed(side: &Side, received: u64) -> bool {
+pub fn missed(side: &Side, received: u64) -> bool {
     let waits = matches!(side.phase, side::START | side::FIELDS | side::CHUNK_SIZE | side::TRAILER);
     waits && received > side.want
 }

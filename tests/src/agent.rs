@@ -113,10 +113,13 @@ impl<'a> Agent<'a> {
     ) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let log = files.path().join("log");
-        // `env` runs what it gets, also if that is nothing but the agent.
+        // `env` runs what it gets, also if that is nothing but the agent. The variables are the agent's alone.
         let mut command = namespace.command("env");
+        let variables = variables.iter().map(|(name, value)| [OsStr::new(name), value].join(OsStr::new("=")));
         command
             .args(wrapper)
+            .arg("env")
+            .args(variables)
             .arg(binary())
             .args(["run", "--listen", "127.0.0.1:0", "--pin-dir"])
             .arg(&pins)
@@ -124,8 +127,7 @@ impl<'a> Agent<'a> {
             .args(if arguments.contains(&"--scope") { &[][..] } else { &["--scope", "netns"] })
             .arg("--state-dir")
             .arg(files.path().join("state"))
-            .args(arguments)
-            .envs(variables.iter().copied());
+            .args(arguments);
         let out = fs::File::create(&log)?;
         let err = out.try_clone()?;
         let mut process = Process::start(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)))?;

@@ -47,6 +47,9 @@ enum Command {
         /// With the ring vm: kernel series such as 6.1; all if none is named
         #[arg(value_name = "VERSION")]
         kernels: Vec<String>,
+        /// With the ring vm: processors of each guest
+        #[arg(long, default_value_t = 2, value_name = "N")]
+        cpus: u32,
         /// Arguments of the test runner, such as part of a test's name
         #[arg(last = true)]
         filter: Vec<String>,
@@ -96,8 +99,8 @@ fn execute(command: Command) -> anyhow::Result<Done> {
         Command::Build => agent::build(&workspace, &steps).map(drop),
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
         Command::Test { ring: None, filter, .. } => return tests::everything(&workspace, &steps, &filter),
-        Command::Test { ring: Some(Ring::Vm), kernels, filter } => {
-            return tests::virtual_machines(&workspace, &steps, &kernels, &filter);
+        Command::Test { ring: Some(Ring::Vm), kernels, cpus, filter } => {
+            return tests::virtual_machines(&workspace, &steps, &kernels, &filter, cpus);
         }
         Command::Test { ring: Some(_), kernels, .. } if !kernels.is_empty() => {
             Err(anyhow::anyhow!("{}: only the ring vm has kernels to choose from", kernels.join(" ")))

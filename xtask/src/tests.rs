@@ -64,7 +64,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     pure(workspace, steps, filter)?;
     // Before the kernel ring, whose summary is to be the last word; what they found is said after it.
     let guests = if filter.is_empty() {
-        guests(workspace, steps, vm::ENDS.to_vec(), IN_EVERY_KERNEL.map(str::to_owned).to_vec())
+        guests(workspace, steps, vm::ENDS.to_vec(), IN_EVERY_KERNEL.map(str::to_owned).to_vec(), 1)
     } else {
         Ok(Done::Completely)
     };
@@ -83,16 +83,24 @@ pub(crate) fn virtual_machines(
     steps: &Steps,
     series: &[String],
     filter: &[String],
+    processors: u32,
 ) -> Result<Done> {
     let series = vm::chosen(series)?;
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    guests(workspace, steps, series, filter.to_vec())
+    guests(workspace, steps, series, filter.to_vec(), processors)
 }
 
-fn guests(workspace: &Workspace, steps: &Steps, series: Vec<&'static str>, filter: Vec<String>) -> Result<Done> {
+fn guests(
+    workspace: &Workspace,
+    steps: &Steps,
+    series: Vec<&'static str>,
+    filter: Vec<String>,
+    processors: u32,
+) -> Result<Done> {
     let agent = agent::build_for_tests(workspace, steps)?;
-    let order = vm::Order { series, filter, agent: &agent, package: KERNEL_PACKAGE, agent_variable: AGENT_VARIABLE };
+    let (package, agent_variable) = (KERNEL_PACKAGE, AGENT_VARIABLE);
+    let order = vm::Order { series, filter, agent: &agent, package, agent_variable, processors };
     match steps.last_word("virtual machines", "cargo xtask test vm", || vm::test(workspace, steps, &order))? {
         vm::End::Good => Ok(Done::Completely),
         vm::End::Incomplete => Ok(Done::InPart),

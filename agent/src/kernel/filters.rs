@@ -112,8 +112,13 @@ pub(super) fn keep(
     link.pin(pins.link(name)).map(drop).map_err(|error| format!("cannot pin its link: {error}"))
 }
 
-/// Whether an earlier run's filter of this link's name is still attached, and is now this program's: it takes the other's
-/// place without a gap. A filter can be removed by others: then its pin goes.
+/// The name of the link in whose place this pin's filter is; none if it is the pin of a link.
+pub(super) fn link_of(pin: &str) -> Option<&str> {
+    pin.split_once(MARK).map(|(link, _)| link)
+}
+
+/// Whether a filter of this link's name is still attached, and is now this program's: it takes the other's place without a
+/// gap. A filter can be removed by others, or with its interface: then its pin goes.
 pub(super) fn take_over(program: &mut SchedClassifier, pins: &Pins, name: &str) -> bool {
     let start = format!("{name}{MARK}");
     let Some(pin) = pins.links().into_iter().find(|pin| pin.starts_with(&start)) else {

@@ -59,7 +59,7 @@ impl Interfaces {
                 .load()
                 .map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))?;
         }
-        Ok(Self {
+        let mut interfaces = Self {
             patterns: patterns.to_vec(),
             near: take(ebpf, "INTERFACES")?,
             far: take(ebpf, "FAR_INTERFACES")?,
@@ -67,7 +67,14 @@ impl Interfaces {
             segmented: take(ebpf, "SEGMENTED")?,
             attached: BTreeMap::new(),
             replaces,
-        })
+        };
+        let failed = |error| Refusal::because("cannot write the counters of interfaces", &error);
+        interfaces.kept().finish().map_err(failed)?;
+        Ok(interfaces)
+    }
+
+    fn kept(&mut self) -> Kept<'_> {
+        Kept { near: &mut self.near, far: &mut self.far, names: &mut self.names }
     }
 
     /// Takes other patterns; they count from the next `follow` on.
@@ -108,11 +115,11 @@ impl Interfaces {
                 continue;
             }
             let pinned = |pins: &Pins| pins.links().iter().any(|pin| interface_of(pin) == Some(device.index));
-            if !renamed && !pins.is_some_and(pinned) {
-                let mut kept = Kept { near: &mut self.near, far: &mut self.far, names: &mut self.names };
-                if let Err(error) = kept.retire(device.index, name_bytes(&device.name)) {
-                    tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
-                }
+            if !renamed
+                && !pins.is_some_and(pinned)
+                && let Err(error) = self.kept().retire(device.index, name_bytes(&device.name))
+            {
+                tracing::warn!(interface = device.name, %error, "has the bytes of another that had its index");
             }
             // Without a name nobody would ever see what was counted.
             if self.names.insert(device.index, name_bytes(&device.name), 0).is_err() && !renamed {
@@ -148,7 +155,7 @@ impl Interfaces {
                 continue;
             };
             let is_there = devices.iter().any(|device| device.index == index);
-            if is_there && !is_dead(ebpf, &pins.link(&pin)) {
+            if is_there && !is_dead(ebpf, pins, &pin) {
                 continue;
             }
             if is_there {
@@ -157,7 +164,8 @@ impl Interfaces {
                 // Gone, and let go of in the usual way.
                 continue;
             }
-            if let Err(error) = std::fs::remove_file(pins.link(&pin)) {
+            let removed = std::fs::remove_file(pins.link(&pin));
+            if let Err(error) = removed.or_else(is_gone) {
                 tracing::warn!(link = pin, %error, "cannot remove the pin of a link whose device is gone");
             }
         }
@@ -289,18 +297,26 @@ fn attach(
     }
 }
 
-/// Whether a link is pinned there whose device is gone: it takes no program (`kernel/bpf/tcx.c`, `tcx_link_update`).
-fn is_dead(ebpf: &mut Ebpf, pin: &Path) -> bool {
-    let name = pin.file_name().unwrap_or_default().to_string_lossy();
-    let program = PROGRAMS.iter().find(|(program, _)| name.starts_with(program));
+/// Whether a link is pinned there whose device is gone: it takes no program (`kernel/bpf/tcx.c`, `tcx_link_update`). What
+/// became of a filter is `filters`' to say; the pin goes with it.
+fn is_dead(ebpf: &mut Ebpf, pins: &Pins, pin: &str) -> bool {
+    let program = PROGRAMS.iter().find(|(program, _)| pin.starts_with(program));
     let Some(Ok(program)) = program.map(|(program, _)| classifier(ebpf, program)) else {
         return false;
     };
+    if let Some(link) = filters::link_of(pin) {
+        return !filters::take_over(program, pins, link);
+    }
     let Ok(program) = program.fd() else {
         return false;
     };
-    let given = syscall::open(pin).and_then(|link| syscall::replace(link.as_fd(), program.as_fd()));
+    let given = syscall::open(&pins.link(pin)).and_then(|link| syscall::replace(link.as_fd(), program.as_fd()));
     given.is_err_and(|error| error.raw_os_error() == Some(nix::libc::ENOLINK))
+}
+
+/// A pin that is not there any more need not be removed.
+fn is_gone(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Gives the link that is pinned there another program.

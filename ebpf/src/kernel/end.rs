@@ -45,6 +45,10 @@ fn ends(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(socket) = SOCKET.of(tcp.sk(), false) else {
+        // It never began, but something may have been kept for it.
+        if let Some(stash) = stash::of(tcp.sk()) {
+            stash::clear(stash);
+        }
         return 0;
     };
     // A socket that an earlier run followed with another scope.

@@ -13,12 +13,13 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::OBSERVED;
 
 use super::atomic::{give, raise, take};
+use super::begin::service_of;
 use super::handshake;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
-use super::tcp::{LISTEN, Tcp};
+use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
 use super::udp;
 
 /// Let the packet pass.
@@ -55,6 +56,9 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
                 read_inbound(skb, conn);
             }
         }
+        Kind::Unborn => {
+            keep_unborn(skb);
+        }
         Kind::Other => {}
     }
     PASS
@@ -64,7 +68,11 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Kind::Observed(conn, tcp) = Kind::of::<true>(skb) {
-        sent(conn, tcp, skb);
+        read_kept(conn, tcp, skb);
+        let mut sending = Sending { from: 0, until: 0, payload: 0 };
+        if note_sent(skb, conn, &raw mut sending) != 0 {
+            read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
+        }
     }
     PASS
 }
@@ -75,6 +83,8 @@ enum Kind {
     Observed(&'static mut Conn, Tcp),
     /// One that is sent to a listener.
     Listener,
+    /// One of a connection that another CPU is about to make.
+    Unborn,
     /// Nothing, or done with.
     Other,
 }
@@ -102,14 +112,19 @@ impl Kind {
         if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
             return Self::Other;
         }
+        // SAFETY: checked above.
+        let state = unsafe { (*sk).state } as u8;
         // Nearly all sockets have this, and finding it is one load; finding out that there is no `Conn` is a walk through
         // all that is stored with the socket (`kernel/bpf/bpf_local_storage.c`, `bpf_local_storage_lookup`).
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
-            // SAFETY: checked above.
-            return if !OUT && unsafe { (*sk).state } == u32::from(LISTEN) { Self::Listener } else { Self::Other };
+            return match state {
+                LISTEN if !OUT => Self::Listener,
+                SYN_RECEIVED if !OUT => Self::Unborn,
+                _ => Self::Other,
+            };
         };
         if socket.flags & OBSERVED == 0 {
-            return Self::Other;
+            return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
         let Some(conn) = CONN.of(sk.cast(), false) else {
             return Self::Other;
@@ -190,15 +205,74 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
     0
 }
 
-/// The service sends. The socket's lock is held.
+/// Keeps a segment that came while another CPU makes its connection: that one saw the end of the handshake, and `begin` did
+/// not run yet (`tcp_check_req`, net/ipv4/tcp_minisocks.c: `req_stolen`). TCP takes it when that CPU lets the socket go, and
+/// what is sent next, or comes next, has it read. 0.
+#[unsafe(no_mangle)]
+extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    let (Some(tcp), Some(header)) = (Tcp::of(sk), Header::read(skb)) else {
+        return 0;
+    };
+    if header.len == 0 || header.flags & SYN != 0 || service_of(tcp.local_port()).is_none() || !tcp.in_scope() {
+        return 0;
+    }
+    // Where `begin` will begin, unless TCP has taken something by then.
+    let from = header.seq.wrapping_sub(tcp.next()[0]);
+    if from.cast_signed() < 0 || !tcp.takes(header.seq, header.seq.wrapping_add(header.len)) {
+        return 0;
+    }
+    let from = u64::from(from);
+    keep_early(skb, posting::INBOUND as u32, header.payload, from, from.wrapping_add(u64::from(header.len)))
+}
+
+/// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did.
 #[inline(always)]
-fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
+fn read_kept(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
+    let received = tcp.received();
+    if !settle::missed(&conn.inbound, received) || arrivals(tcp) == 0 || !take(&raw mut conn.busy) {
+        return;
+    }
+    raise(&raw mut conn.inbound.seen, received);
+    conn.reading = [0; 2];
+    read_inbound(skb, conn);
+    give(&raw mut conn.busy);
+}
+
+/// What is to be read of a packet that the service sends.
+#[repr(C)]
+struct Sending {
+    /// Positions.
+    from: u64,
+    until: u64,
+    /// Offset of the payload.
+    payload: u64,
+}
+
+/// The service sends. The socket's lock is held. 1, with `sending` filled in, or 0 if nothing is to be read. Global, so that
+/// its stack is not part of that on which packets are read.
+#[unsafe(no_mangle)]
+extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Sending) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(conn), Some(sending)) = (unsafe { conn.as_mut() }, unsafe { sending.as_mut() }) else {
+        return 0;
+    };
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(sk) else {
+        return 0;
+    };
     let Some(header) = Header::read(skb) else {
         Kernel.lost(LOSS_PACKET);
-        return;
+        return 0;
     };
     if header.flags & SYN != 0 {
-        return;
+        return 0;
     }
     if header.len != 0 {
         conn.spoken_to::<Kernel>();
@@ -208,7 +282,7 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     }
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
-        return;
+        return 0;
     }
     let side = &mut conn.outbound;
     let from = side.position(header.seq);
@@ -221,12 +295,13 @@ fn sent(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     }
     if side.phase == side::OPAQUE {
         conn.turned = 1;
-        return;
+        return 0;
     }
     if !fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
-        return;
+        return 0;
     }
-    read_outbound(skb, conn, header.payload, from, until);
+    *sending = Sending { from, until, payload: u64::from(header.payload) };
+    1
 }
 
 /// Whether the packet is worth reading: 1, with the connection's try-lock taken and `reading` filled in, or 0. Global, so

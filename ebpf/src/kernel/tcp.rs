@@ -10,6 +10,8 @@ use super::globals::{field, offset, only_cgroup, only_netns};
 pub(super) const ESTABLISHED: u8 = 1;
 /// Connecting.
 pub(super) const SYN_SENT: u8 = 2;
+/// Accepted, not yet established.
+pub(super) const SYN_RECEIVED: u8 = 3;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 /// The socket is gone.

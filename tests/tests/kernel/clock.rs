@@ -1,4 +1,4 @@
-//! The wall clock is set back by ten years in the middle of an exchange. Not that of the machine: the agent is shown
+//! The wall clock is set back by ten years in the middle of an exchange, and forward later. Not that of the machine: the agent is shown
 //! another one (libfaketime), and the kernel side has none but `bpf_ktime_get_ns`, which is monotonic.
 
 use std::ffi::OsStr;
@@ -75,8 +75,23 @@ fn a_clock_that_is_set_back_changes_nothing() -> Result<()> {
     agent.scrape()?;
     connection.wire().write(&whole[100..])?;
     connection.answer()?;
+    agent.scrape()?;
+    // Forward: a rate over twenty years would be next to nothing.
+    fs::write(&clock, "+10y\n")?;
+    assert!(year(&agent)? > before, "the agent's clock did not go forward");
+    let earlier = connection.counted();
     for _ in 0..10 {
         connection.exchange(&request)?;
+    }
+    let page = agent.scrape()?;
+    let now = connection.counted();
+    // The window is ten seconds, or longer where scrapes are slow; this growth is within it.
+    let window = began.elapsed().as_secs_f64().max(10.0);
+    for (direction, more) in [("inbound", now.inbound - earlier.inbound), ("outbound", now.outbound - earlier.outbound)]
+    {
+        let rate = page.sum("scheduler_bandwidth_bytes_per_second", &[("direction", direction)]);
+        let least = f64::from(u32::try_from(more)?) / window;
+        assert!(rate >= least, "{direction}: {rate} bytes per second, wanted {least} at least");
     }
     let counted = connection.counted();
     drop(connection);

@@ -118,8 +118,7 @@ fn listeners_that_share_a_port() -> Result<()> {
         served += one;
     }
     assert_eq!(served, asked);
-    exact(&agent, &clients, asked)?;
-    Ok(())
+    belong_to_their_maker(&exact(&agent, &clients, asked)?, asked)
 }
 
 #[test]
@@ -136,8 +135,7 @@ fn both_address_families_at_one_listener() -> Result<()> {
     let mut clients = Tally::default();
     request.tally(&mut clients, "/jobs", all, ANSWER);
     assert_eq!(server.finish()?, all);
-    exact(&agent, &clients, all)?;
-    Ok(())
+    belong_to_their_maker(&exact(&agent, &clients, all)?, all)
 }
 
 #[test]

@@ -16,11 +16,24 @@ const MEMORY: &str = "1536M";
 /// A guest whose tests hang is ended.
 const LIMIT: Duration = Duration::from_mins(40);
 
+/// Several processors take turns in one thread of the host: code that changes itself, as the kernel's jump labels do, is not
+/// safe in QEMU 7.2 where each has a thread of its own.
+const TRANSLATOR: &str = "tcg,thread=single";
+
 /// Boots `kernel` and calls `line` for each line that the job writes. The console goes to a file.
-pub(crate) fn boot(kernel: &Kernel, image: &Path, console: &Path, mut line: impl FnMut(&str)) -> Result<()> {
-    let mut command = Command::new("qemu-system-x86_64");
+pub(crate) fn boot(
+    kernel: &Kernel,
+    image: &Path,
+    console: &Path,
+    processors: u32,
+    mut line: impl FnMut(&str),
+) -> Result<()> {
+    // Ended with us, also when we are killed.
+    let mut command = Command::new("setpriv");
     command
-        .args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-m", MEMORY])
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        .args(["-accel", TRANSLATOR, "-machine", "q35", "-cpu", "max", "-m", MEMORY])
+        .args(["-smp", &processors.to_string()])
         .args(["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-monitor", "none"])
         .args(["-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"])
         .arg("-serial")

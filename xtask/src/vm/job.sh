@@ -9,6 +9,8 @@ mount -t devpts devpts /dev/pts
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+# As many open files as a test may want that makes 10,000 connections.
+ulimit -n 1048576
 echo "READY $(uname -r)" >&3
 failed=0
 for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); do

@@ -27,7 +27,7 @@ pub(crate) const ENDS: [&str; 2] = ["6.1", "7.2"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// What the guest needs that Debian builds as modules: its root, then what tests make in it. Those that a kernel has built
 /// in, or not at all, are left out; a test that misses one says so.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 16] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -40,6 +40,8 @@ const MODULES: [&str; 14] = [
     "cls_bpf",
     "sch_netem",
     "nf_tables",
+    "nft_numgen",
+    "nft_dup_netdev",
     "tcp_diag",
     "udp_diag",
 ];
@@ -107,7 +109,13 @@ impl Kernels {
     fn kept(&self, series: &str) -> Option<String> {
         let entries = fs::read_dir(self.folder.join("kernels")).ok()?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| is_of(name, series)).max_by(|a, b| by_number(a, b))
+        let whole = |name: &String| fs::read_to_string(self.asked(name)).is_ok_and(|asked| asked == MODULES.join("\n"));
+        names.filter(|name| is_of(name, series)).filter(whole).max_by(|a, b| by_number(a, b))
+    }
+
+    /// Says which modules were wanted when a kernel was fetched: with others it is fetched again.
+    fn asked(&self, release: &str) -> PathBuf {
+        self.folder.join("kernels").join(release).join("asked")
     }
 
     fn open(&self, release: &str) -> Result<Kernel> {
@@ -150,6 +158,8 @@ impl Kernels {
         }
         let place = self.folder.join("kernels");
         fs::create_dir_all(&place)?;
+        fs::write(kept.join("asked"), MODULES.join("\n"))?;
+        let _ = fs::remove_dir_all(place.join(release));
         fs::rename(kept, place.join(release))?;
         fs::remove_dir_all(&scratch)?;
         Ok(())

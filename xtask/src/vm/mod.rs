@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -22,8 +23,10 @@ use crate::workspace::Workspace;
 
 const ALONE: &str = "cargo xtask test vm";
 const JOB: &str = include_str!("job.sh");
-/// What a translated CPU can carry of the tests' load, in per cent.
-const LOAD: u32 = 5;
+/// What a translated CPU can carry of the tests' load, in per cent, unless `LOAD_VARIABLE` says otherwise.
+const LOAD: &str = "5";
+/// The environment variable that tells the tests how much load the machine can carry (`tests/src/load.rs`).
+const LOAD_VARIABLE: &str = "SOCKMETER_TEST_LOAD";
 /// Seconds for a test, starts of the agent included.
 const LIMIT: u32 = 300;
 /// A series that is too old to run on, and what is tested there: that it is refused.
@@ -44,6 +47,8 @@ pub(crate) struct Order<'a> {
     pub(crate) package: &'a str,
     /// The environment variable that tells the tests which agent to start.
     pub(crate) agent_variable: &'a str,
+    /// Processors of a guest.
+    pub(crate) processors: u32,
 }
 
 /// Boots the kernels, at most two at a time, and runs the tests in them; a table at the end.
@@ -53,7 +58,9 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
             "{ALONE}: the kernels are for x86-64, and so must be the programs that their guests share with this machine"
         );
     }
-    let tests = test_binary(workspace, order.package)?;
+    let programs = workspace.root.join("target/vm/programs");
+    let agent = kept(order.agent, &programs, "sockmeter")?;
+    let tests = kept(&test_binary(workspace, order.package)?, &programs, "kernel")?;
     let kernels = Kernels::new(workspace);
     let busybox = steps.step("busybox", ALONE, || kernels.busybox())?;
     // One after the other: apt has one set of lists.
@@ -73,8 +80,8 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
                 while let Some((number, (series, kernel))) = next(&queue) {
                     let verdict = match kernel {
                         Ok(kernel) => {
-                            let job = job(workspace, order, &tests, series);
-                            guest(workspace, steps, series, &kernel, &busybox, &job)
+                            let job = job(workspace, order, &agent, &tests, series);
+                            guest(workspace, steps, (series, &kernel), &busybox, &job, order.processors)
                         }
                         Err(error) => Verdict::Skipped(format!("{error:#}")),
                     };
@@ -96,8 +103,27 @@ fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
     queue.lock().ok()?.next()
 }
 
+/// A copy in `folder`: guests run it from there for many minutes, in which others may build anew.
+fn kept(program: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let (copy, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
+    let cannot = || format!("cannot copy {} to {}", program.display(), copy.display());
+    fs::copy(program, &fresh).with_context(cannot)?;
+    // At once: guests of another command may be running it.
+    fs::rename(&fresh, &copy).with_context(cannot)?;
+    Ok(copy)
+}
+
 /// Tries twice: a machine that stops in the middle is not what the tests are about.
-fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, busybox: &Path, job: &str) -> Verdict {
+fn guest(
+    workspace: &Workspace,
+    steps: &Steps,
+    (series, kernel): (&str, &Kernel),
+    busybox: &Path,
+    job: &str,
+    processors: u32,
+) -> Verdict {
+    let begun = Instant::now();
     let folder = workspace.root.join("target/vm/guests").join(&kernel.release);
     let console = folder.join("console");
     let mut why = String::new();
@@ -106,7 +132,7 @@ fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, bu
         let booted = image::make(&folder, kernel, busybox, job).and_then(|image| {
             steps.say(format_args!("{series}: booting {}", kernel.release));
             let mut said = fs::File::create(folder.join("said"))?;
-            boot::boot(kernel, &image, &console, |line| {
+            boot::boot(kernel, &image, &console, processors, |line| {
                 // What cannot be kept was shown at least.
                 let _ = writeln!(said, "{line}");
                 if let Some(told) = outcome.take(line) {
@@ -115,7 +141,9 @@ fn guest(workspace: &Workspace, steps: &Steps, series: &str, kernel: &Kernel, bu
             })
         });
         match booted {
-            Ok(()) if outcome.is_whole() => return Verdict::Ran { release: kernel.release.clone(), outcome },
+            Ok(()) if outcome.is_whole() => {
+                return Verdict::Ran { release: kernel.release.clone(), outcome, took: begun.elapsed() };
+            }
             Ok(()) => why = format!("the guest stopped at {}: {}", outcome.stopped_at(), last_lines(&console)),
             Err(error) => why = format!("{error:#}"),
         }
@@ -133,13 +161,15 @@ fn last_lines(console: &Path) -> String {
 }
 
 /// What the guest runs.
-fn job(workspace: &Workspace, order: &Order<'_>, tests: &Path, series: &str) -> String {
+fn job(workspace: &Workspace, order: &Order<'_>, agent: &Path, tests: &Path, series: &str) -> String {
+    let load = std::env::var(LOAD_VARIABLE).unwrap_or_else(|_| LOAD.to_owned());
     let chosen = if series == TOO_OLD.0 { TOO_OLD.1.to_owned() } else { order.filter.join(" ") };
     format!(
-        "cd {} || exit\nexport {}={} SOCKMETER_TEST_LOAD={LOAD}\nTESTS={} CHOSEN={} LIMIT={LIMIT}\n{JOB}",
+        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} LIMIT={LIMIT}\n{JOB}",
         quoted(&workspace.root.to_string_lossy()),
         order.agent_variable,
-        quoted(&order.agent.to_string_lossy()),
+        quoted(&agent.to_string_lossy()),
+        quoted(&load),
         quoted(&tests.to_string_lossy()),
         quoted(&chosen),
     )

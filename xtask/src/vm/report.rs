@@ -1,6 +1,7 @@
 //! What became of a kernel's tests: read from the lines of its guest, and told as a table.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// What a guest said so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -65,9 +66,10 @@ impl Outcome {
         self.running.as_deref().unwrap_or("the boot")
     }
 
-    fn row(&self, series: &str, release: &str) -> String {
+    fn row(&self, series: &str, release: &str, took: Duration) -> String {
+        let counts = format!("{:>6} {:>6} {:>8}", self.passed, self.failed.len(), self.left_out.len());
         let mut row =
-            format!("{series:<5} {release:<24} {:>6} {:>6} {:>8}", self.passed, self.failed.len(), self.left_out.len());
+            format!("{series:<5} {release:<24} {counts} {:>4} min {:02} s", took.as_secs() / 60, took.as_secs() % 60);
         for (name, reason) in &self.left_out {
             let _ = write!(row, "\n      left out {name}: {reason}");
         }
@@ -87,6 +89,8 @@ pub(crate) enum Verdict {
         release: String,
         /// What they said.
         outcome: Outcome,
+        /// From the first boot on.
+        took: Duration,
     },
     /// It could not be had.
     Skipped(String),
@@ -96,10 +100,11 @@ pub(crate) enum Verdict {
 
 /// All kernels, in a table.
 pub(crate) fn table(verdicts: &[(&str, Verdict)]) -> String {
-    let mut table = format!("{:<5} {:<24} {:>6} {:>6} {:>8}", "", "kernel", "passed", "failed", "left out");
+    let mut table =
+        format!("{:<5} {:<24} {:>6} {:>6} {:>8} {:>13}", "", "kernel", "passed", "failed", "left out", "time");
     for (series, verdict) in verdicts {
         let row = match verdict {
-            Verdict::Ran { release, outcome } => outcome.row(series, release),
+            Verdict::Ran { release, outcome, took } => outcome.row(series, release, *took),
             Verdict::Skipped(why) => format!("{series:<5} SKIPPED: {}", why.replace('\n', "; ")),
             Verdict::Broken(why) => format!("{series:<5} BROKEN: {}", why.replace('\n', "; ")),
         };
@@ -157,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_end_is_that_of_the_worst_kernel() {
-        let ran = |lines: &[&str]| Verdict::Ran { release: "x".to_owned(), outcome: after(lines) };
+        let ran =
+            |lines: &[&str]| Verdict::Ran { release: "x".to_owned(), outcome: after(lines), took: Duration::ZERO };
         let (good, bad, none) = (ran(&["PASSED a 1", "EXIT 0"]), ran(&["PASSED a 1", "FAILED b 1"]), ran(&["EXIT 0"]));
         let skipped = Verdict::Skipped("gone".to_owned());
         let all = |verdicts: &[&Verdict]| {
@@ -174,11 +180,11 @@ mod tests {
     fn the_table_says_what_was_left_out_and_why() {
         let outcome = after(&["PASSED a 1", "LEFT b 0 no wireguard here", "FAILED c 9", "EXIT 1"]);
         let verdicts = [
-            ("6.1", Verdict::Ran { release: "6.1.0-50-amd64".to_owned(), outcome }),
+            ("6.1", Verdict::Ran { release: "6.1.0-50-amd64".to_owned(), outcome, took: Duration::from_secs(605) }),
             ("7.2", Verdict::Skipped("the mirror has none".to_owned())),
         ];
-        let expected = "      kernel                   passed failed left out\n\
-                        6.1   6.1.0-50-amd64                1      1        1\n      \
+        let expected = "      kernel                   passed failed left out          time\n\
+                        6.1   6.1.0-50-amd64                1      1        1   10 min 05 s\n      \
                         left out b: no wireguard here\n      FAILED c\n\
                         7.2   SKIPPED: the mirror has none";
         assert_eq!(table(&verdicts), expected);
