@@ -135,9 +135,10 @@ pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration
     let mut took = Vec::new();
     for _ in 0..count {
         let id = program.attach()?;
-        let mut file = program.take_link(id)?.into_file()?;
+        let link = program.take_link(id)?;
         took.push(namespace.enter(|| {
-            // Of this thread.
+            // The pass is bound to the namespace of who opens it, the time is this thread's.
+            let mut file = link.into_file()?;
             let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
             let mut told = Vec::new();
             file.read_to_end(&mut told)?;
