@@ -1,6 +1,8 @@
 //! All values of one read of the kernel side, as plain values. Who reads them is the rim (`kernel`); whose bytes they
 //! are is `attribution`'s.
 
+use std::collections::BTreeMap;
+
 pub use sockmeter_ebpf::interface::Interface;
 pub use sockmeter_ebpf::layout::Spill;
 pub use sockmeter_ebpf::posting::Posting;
@@ -9,8 +11,8 @@ pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsK
 /// Everything that one scrape is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Live sockets.
-    pub live: Vec<Live>,
+    /// How many live sockets are alike.
+    pub live: BTreeMap<Live, u64>,
     /// Bytes by key, of live and ended sockets.
     pub totals: Vec<(TotalsKey, Totals)>,
     /// Round-trip times of ended TCP sockets.

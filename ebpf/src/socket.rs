@@ -22,6 +22,8 @@ pub const BOUND: u8 = 1;
 pub const COUNTED: u8 = 2;
 /// `Socket::flags`: an observed service's connection, with a `Conn` beside this.
 pub const OBSERVED: u8 = 4;
+/// `Socket::flags`: nothing was on its way and all was booked when the sequence numbers were those noted (TCP).
+const RESTS: u8 = 8;
 
 /// Who made a socket, found in the maker's own context; inherited by accepted sockets.
 #[repr(C)]
@@ -46,7 +48,7 @@ pub struct Socket {
     pub sent: u64,
     /// Retransmitted bytes, likewise (TCP).
     pub retransmitted: u64,
-    /// UDP payload bytes received so far.
+    /// UDP payload bytes received so far. Of TCP, what `note_rest` notes.
     pub udp_received: u64,
     /// UDP payload bytes sent so far.
     pub udp_sent: u64,
@@ -56,7 +58,7 @@ pub struct Socket {
     pub role: u8,
     /// `TCP` or `UDP`.
     pub protocol: u8,
-    /// `BOUND`, `COUNTED`, `OBSERVED`.
+    /// `BOUND`, `COUNTED`, `OBSERVED`, `RESTS`.
     pub flags: u8,
     /// 1: its end is booked.
     pub closed: u8,
@@ -64,6 +66,33 @@ pub struct Socket {
     pub peer_port: u16,
 }
 const _: () = assert!(size_of::<Socket>() == 48);
+
+impl Socket {
+    /// Notes the next sequence numbers `[inbound, outbound]` of a TCP socket whose progress is all booked. While one is not
+    /// `acknowledged` there may be retransmissions that move neither.
+    #[inline(always)]
+    pub fn note_rest(&mut self, next: [u32; 2], acknowledged: u32) {
+        if next[1] == acknowledged {
+            self.udp_received = joined(next);
+            self.flags |= RESTS;
+        } else {
+            self.flags &= !RESTS;
+        }
+    }
+
+    /// Whether there is nothing to book while the next sequence numbers are these. After 4 GiB to the byte it says so though
+    /// there is; then the next pass books it, or the connection's end.
+    #[inline(always)]
+    #[must_use]
+    pub fn rests_at(&self, next: [u32; 2]) -> bool {
+        self.flags & RESTS != 0 && self.udp_received == joined(next)
+    }
+}
+
+#[inline(always)]
+fn joined(next: [u32; 2]) -> u64 {
+    (u64::from(next[0]) << 32) | u64::from(next[1])
+}
 
 /// What socket bytes are added up by. Aligned, because the compiler clears it eight bytes at a time, and the verifier wants
 /// what is on the stack to be where it belongs.
@@ -130,22 +159,8 @@ const _: () = assert!(size_of::<RoundTrips>() == 128);
 
 /// What the snapshot pass says about one live socket, written to the iterator's file.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Live {
-    /// Socket cookie; 0 where the kernel does not tell.
-    pub cookie: u64,
-    /// Application bytes received.
-    pub received: u64,
-    /// Application bytes sent.
-    pub sent: u64,
-    /// Smoothed round-trip time in eighths of a microsecond.
-    pub round_trip: u32,
-    /// Thread-group id of the owner; 0 if not known.
-    pub pid: u32,
-    /// Local port, host order.
-    pub local_port: u16,
-    /// Remote port, host order; 0 if not connected.
-    pub remote_port: u16,
     /// The kernel's state number (`include/net/tcp_states.h`).
     pub state: u8,
     /// `TCP` or `UDP`.
@@ -154,7 +169,35 @@ pub struct Live {
     pub role: u8,
     /// Spelled-out padding.
     pub pad: u8,
-    /// See `Owner::process`.
-    pub process: [u8; COMM],
 }
-const _: () = assert!(size_of::<Live>() == 56);
+const _: () = assert!(size_of::<Live>() == 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_rests_until_a_number_moves_and_only_if_all_was_acknowledged() {
+        let mut socket = Socket {
+            received: 0,
+            sent: 0,
+            retransmitted: 0,
+            udp_received: 0,
+            udp_sent: 0,
+            port: 80,
+            role: ROLE_SERVER,
+            protocol: TCP,
+            flags: COUNTED,
+            closed: 0,
+            peer_port: 0,
+        };
+        assert!(!socket.rests_at([0, 0]));
+        socket.note_rest([7, 9], 8);
+        assert!(!socket.rests_at([7, 9]));
+        socket.note_rest([7, 9], 9);
+        assert_eq!([[7, 9], [8, 9], [7, 10], [9, 7]].map(|next| socket.rests_at(next)), [true, false, false, false]);
+        socket.note_rest([8, 12], 9);
+        assert!(!socket.rests_at([7, 9]) && !socket.rests_at([8, 12]));
+        assert_eq!(socket.flags, COUNTED);
+    }
+}

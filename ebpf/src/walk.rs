@@ -98,8 +98,9 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         if !OUT && first == TLS { Reason::Tls } else { Reason::NotHttp }
     }
 
-    /// Keeps the beginning of a head, of which the window has `len` more bytes, and notes where its first line ends.
-    #[inline(always)]
+    /// Keeps the beginning of a head, of which the window has `len` more bytes, and notes where its first line ends. Not
+    /// inlined, because the stack of the walk is nearly used up.
+    #[inline(never)]
     fn capture(&mut self, len: u32, scan: Scan) {
         let mut have = if OUT { self.conn.outbound.head_len } else { self.conn.inbound.head_len };
         let mut from = CARRY;
@@ -268,9 +269,8 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
 }
 
 /// Appends the window's `len` bytes at `from` to a capture of `have` bytes (at most `N`) that has room for twice as many; a
-/// few more may follow them. Words, because a helper that copies costs more than most first lines. Not inlined, because the
-/// stack of the walk is nearly used up.
-#[inline(never)]
+/// few more may follow them. Words, because a helper that copies costs more than most first lines.
+#[inline(always)]
 fn keep<const N: usize>(capture: *mut u8, window: &Window, have: u16, from: u32, len: u32) {
     let at = window.blur(u32::from(have));
     if at >= N as u32 {

@@ -3,19 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::tc::TcAttachOptions;
-use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, LinkOrder, Program, ProgramError, TcAttachType};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Iter, LinkOrder, Program, ProgramError, TcAttachType};
 use aya::{Btf, Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_gettime};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
+
+use sockmeter_tests::namespace::Namespace;
 
 use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
-const PROGRAMS: [(&str, &str, i32); 7] = [
+const PROGRAMS: [(&str, &str, i32); 8] = [
     ("cgroup_skb/ingress", "empty_received", 1),
     ("cgroup_skb/egress", "empty_sent", 1),
     ("classifier", "empty_tcx", -1),
@@ -23,7 +27,11 @@ const PROGRAMS: [(&str, &str, i32); 7] = [
     ("cgroup/sock_create", "empty_create", 1),
     ("cgroup/sock_release", "empty_release", 1),
     ("tp_btf/inet_sock_set_state", "empty_state", 0),
+    ("iter/tcp", PASS, 0),
 ];
+
+/// The one that passes over the live TCP sockets.
+const PASS: &str = "empty_pass";
 
 /// `r0 = value; exit` (RFC 9669, 4.1 and 4.3).
 fn instructions(value: i32) -> Vec<u8> {
@@ -66,7 +74,7 @@ impl Empty {
         let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
         let btf = Btf::from_sys_fs()?;
         let group = File::open(&stage.group.path)?;
-        for (_, name, _) in PROGRAMS {
+        for (_, name, _) in PROGRAMS.into_iter().filter(|(_, name, _)| *name != PASS) {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             stage
                 .here
@@ -116,6 +124,29 @@ fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// What the kernel's own walk over the live TCP sockets of a namespace takes: the processor time of passes with a program
+/// that does nothing.
+pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
+    let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
+    let program: &mut Iter = ebpf.program_mut(PASS).with_context(|| format!("no program {PASS}"))?.try_into()?;
+    program.load("tcp", &Btf::from_sys_fs()?)?;
+    let mut took = Vec::new();
+    for _ in 0..count {
+        let id = program.attach()?;
+        let link = program.take_link(id)?;
+        took.push(namespace.enter(|| {
+            // The pass is bound to the namespace of who opens it, the time is this thread's.
+            let mut file = link.into_file()?;
+            let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+            let mut told = Vec::new();
+            file.read_to_end(&mut told)?;
+            anyhow::ensure!(told.is_empty(), "the program that does nothing told {} bytes", told.len());
+            Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)? - before))
+        })?);
+    }
+    Ok(took)
 }
 
 /// Which empty program is like one of ours.

@@ -15,6 +15,7 @@ use sockmeter_tests::agent::Agent;
 use sockmeter_tests::process::Process;
 
 use crate::Effort;
+use crate::empty;
 use crate::holder;
 use crate::interrupt;
 use crate::meter::{Scrape, map_memory, milliseconds, resident, scrape};
@@ -144,6 +145,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut live = Live::default();
     let (mut open, mut none) = (0, 0.0);
     let mut each = Vec::new();
+    let mut walk_of_none = 0.0;
     for sockets in steps {
         live.open(stage, sockets - open, false)?;
         open = *sockets;
@@ -155,18 +157,23 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         );
         point.row(table, format!("{sockets}, not observed"));
         part.raw(&format!("{sockets} sockets"), point.json());
+        let walks: Vec<f64> = empty::passes(&stage.here, scrapes)?.into_iter().map(milliseconds).collect();
+        let walk = Spread::of(&walks);
+        part.raw(&format!("{sockets} sockets, iterator with an empty program"), walk.json());
         if open == 0 {
-            none = point.cpu.median;
+            (none, walk_of_none) = (point.cpu.median, walk.median);
         } else {
-            each.push((open, (point.cpu.median - none) * 1e6 / f64::from(open)));
+            let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
+            each.push((open, of_one(point.cpu.median - none), of_one(walk.median - walk_of_none)));
         }
     }
-    let mut linear = Table::new(&["live sockets", "CPU per scrape and socket, ns"]);
-    for (sockets, nanoseconds) in &each {
-        linear.row([sockets.to_string(), format!("{nanoseconds:.0}")]);
+    let mut linear =
+        Table::new(&["live sockets", "CPU per scrape and socket, ns", "iterator with an empty program, ns"]);
+    for (sockets, nanoseconds, walk) in &each {
+        linear.row([sockets.to_string(), format!("{nanoseconds:.0}"), format!("{walk:.0}")]);
     }
     part.table(linear);
-    if let Some((sockets, nanoseconds)) = each.last() {
+    if let Some((sockets, nanoseconds, _)) = each.last() {
         let what = format!("CPU per scrape and socket at {sockets} sockets, ns");
         part.target(Target::at_most(&what, 300.0, *nanoseconds, 0));
     }

@@ -17,16 +17,19 @@ mod offload;
 mod pattern;
 mod pins;
 mod programs;
+mod quiet;
 mod read;
 mod refusal;
 mod retired;
 mod syscall;
 mod takeover;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::Iter;
+use aya::programs::iter::IterLink;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmeter_ebpf::layout;
@@ -37,15 +40,17 @@ pub use self::device::{Device, devices};
 pub use self::filters::remove as remove_filters;
 pub use self::interfaces::has_tcx;
 pub use self::journal::Journal;
+use self::namespaces::Which;
 pub use self::offload::Offload;
 use self::pins::Pins;
 pub use self::pins::remove;
 use self::programs::Running;
+use self::quiet::Moved;
 use self::read::Maps;
 pub use self::refusal::Refusal;
 use self::takeover::{Found, Layout};
 use crate::config::{Scope, Settings};
-use crate::snapshot::{ProgramState, ReadError, Snapshot};
+use crate::snapshot::{Live, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
 const PINNED: [&str; 21] = [
@@ -90,6 +95,7 @@ pub struct Kernel {
     all_namespaces: bool,
     running: Running,
     layout: Layout,
+    moved: Moved,
 }
 
 impl Kernel {
@@ -157,6 +163,7 @@ impl Kernel {
             programs,
             maps,
             netns,
+            moved: Moved::default(),
             all_namespaces: settings.scope != Scope::Netns,
         })
     }
@@ -231,24 +238,51 @@ impl Kernel {
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
         let mut snapshot = Snapshot::default();
-        if let Some(diagnostics) = &mut self.diagnostics {
-            diagnostics.pass_on();
-        }
-        for name in PASSES {
-            snapshot.live.extend(namespaces::here(iterator(&mut self.ebpf, name)?)?);
-        }
-        if self.all_namespaces {
-            let mut passes = Vec::new();
-            for path in namespaces::others(self.netns).into_values() {
-                let [tcp, udp] = PASSES.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
-                passes.push((path, [tcp?, udp?]));
-            }
-            snapshot.live.extend(namespaces::there(passes)?);
-        }
+        self.pass(true, &mut snapshot.live)?;
         self.maps.read(&mut snapshot)?;
         snapshot.interfaces = self.interfaces.read(devices);
         snapshot.programs = self.programs();
         Ok(snapshot)
+    }
+
+    /// Books what live sockets carried since the last time, in the kernel, and reads what could not be posted when its
+    /// connection ended.
+    ///
+    /// # Errors
+    /// When a read is refused; nothing is lost then, the next one has it all.
+    pub fn progress(&mut self) -> Result<Vec<(u16, Spill)>, ReadError> {
+        self.pass(false, &mut BTreeMap::new())?;
+        self.maps.spills()
+    }
+
+    /// Passes over the sockets of all namespaces in scope, or of those only that received or sent something since the last
+    /// time that it was only those.
+    fn pass(&mut self, all: bool, live: &mut BTreeMap<Live, u64>) -> Result<(), ReadError> {
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.pass_on();
+        }
+        let mut moved = std::mem::take(&mut self.moved);
+        let own = u64::from(self.netns);
+        let mut which = if all { Which::All } else { Which::Moved(&mut moved) };
+        let links = self.links()?;
+        // What fails is passed over the next time, whether it moved or not: then nothing is remembered.
+        let mut passed = namespaces::here(own, &mut which, links, live);
+        if self.all_namespaces && passed.is_ok() {
+            let others = namespaces::others(self.netns);
+            let known: Vec<u64> = others.keys().copied().collect();
+            let passes: Result<_, ReadError> = others.into_iter().map(|other| Ok((other, self.links()?))).collect();
+            passed = namespaces::there(passes?, &mut which, live);
+            moved.keep(|inode| inode == own || known.contains(&inode));
+        }
+        if passed.is_ok() {
+            self.moved = moved;
+        }
+        passed
+    }
+
+    fn links(&mut self) -> Result<[IterLink; 2], ReadError> {
+        let [tcp, udp] = PASSES.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
+        Ok([tcp?, udp?])
     }
 }
 

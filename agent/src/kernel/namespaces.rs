@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{BufReader, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use aya::programs::iter::IterLink;
 use nix::sched::{CloneFlags, setns};
 
 use super::Refusal;
+use super::quiet::{Moved, Protocol, has_sockets};
 use crate::snapshot::{Live, ReadError};
 
 /// Inode number of this thread's network namespace.
@@ -40,42 +41,84 @@ pub(super) fn others(own: u32) -> BTreeMap<u64, PathBuf> {
     found
 }
 
-/// Runs an iterator in this thread's namespace.
-pub(super) fn here(program: &mut Iter) -> Result<Vec<Live>, ReadError> {
-    read(link(program)?).map_err(|error| failed(&error))
+/// Which namespaces to pass over.
+pub(super) enum Which<'a> {
+    /// All.
+    All,
+    /// Those that received or sent something since they were asked after the last time.
+    Moved(&'a mut Moved),
 }
 
-/// Runs both iterators in other namespaces, in one thread that goes from one to the next. A namespace that is gone
-/// meanwhile has no sockets; one that cannot be entered is left out.
-pub(super) fn there(passes: Vec<(PathBuf, [IterLink; 2])>) -> Result<Vec<Live>, ReadError> {
-    if passes.is_empty() {
-        return Ok(Vec::new());
+impl Which<'_> {
+    /// Whether to pass over this thread's namespace.
+    fn includes(&mut self, inode: u64) -> bool {
+        match self {
+            Which::All => true,
+            Which::Moved(moved) => moved.since(inode),
+        }
     }
-    let reading = std::thread::spawn(move || {
-        let mut live = Vec::new();
-        for (path, links) in passes {
-            match enter_and_read(&path, links) {
-                Ok(more) => live.extend(more),
-                Err(error) => tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets"),
+
+    /// The pass did not succeed: the next one is to include it.
+    fn forget(&mut self, inode: u64) {
+        if let Which::Moved(moved) = self {
+            moved.keep(|known| known != inode);
+        }
+    }
+}
+
+/// Passes over this thread's namespace.
+pub(super) fn here(
+    inode: u64,
+    which: &mut Which<'_>,
+    links: [IterLink; 2],
+    live: &mut BTreeMap<Live, u64>,
+) -> Result<(), ReadError> {
+    if which.includes(inode) { pass(links, live).map_err(|error| failed(&error)) } else { Ok(()) }
+}
+
+/// Passes over other namespaces, in one thread that goes from one to the next. A namespace that is gone meanwhile has no
+/// sockets; one that cannot be entered is left out.
+pub(super) fn there(
+    passes: Vec<((u64, PathBuf), [IterLink; 2])>,
+    which: &mut Which<'_>,
+    live: &mut BTreeMap<Live, u64>,
+) -> Result<(), ReadError> {
+    if passes.is_empty() {
+        return Ok(());
+    }
+    let reading = || {
+        for ((inode, path), links) in passes {
+            if let Err(error) = enter_and_pass(inode, &path, which, links, live) {
+                tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
             }
         }
-        live
-    });
-    reading
-        .join()
+    };
+    // A thread of its own: it does not come back.
+    std::thread::scope(|scope| scope.spawn(reading).join())
         .map_err(|_| ReadError { what: "sockets of other namespaces", why: "the reading thread ended".to_owned() })
 }
 
-fn enter_and_read(path: &Path, links: [IterLink; 2]) -> std::io::Result<Vec<Live>> {
+fn enter_and_pass(
+    inode: u64,
+    path: &Path,
+    which: &mut Which<'_>,
+    links: [IterLink; 2],
+    live: &mut BTreeMap<Live, u64>,
+) -> std::io::Result<()> {
     let Ok(namespace) = File::open(path) else {
-        return Ok(Vec::new());
+        return Ok(());
     };
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    let mut live = Vec::new();
-    for link in links {
-        live.extend(read(link)?);
+    if which.includes(inode) { pass(links, live).inspect_err(|_| which.forget(inode)) } else { Ok(()) }
+}
+
+fn pass(links: [IterLink; 2], live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
+    for (link, protocol) in links.into_iter().zip(Protocol::ALL) {
+        if has_sockets(protocol) {
+            read(link, live)?;
+        }
     }
-    Ok(live)
+    Ok(())
 }
 
 fn failed(error: &std::io::Error) -> ReadError {
@@ -89,32 +132,23 @@ pub(super) fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
     program.take_link(id).map_err(failed)
 }
 
-fn read(link: IterLink) -> std::io::Result<Vec<Live>> {
-    let mut file = link.into_file().map_err(std::io::Error::other)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes.as_chunks::<LIVE>().0.iter().map(live).collect())
+fn read(link: IterLink, live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
+    let file = link.into_file().map_err(std::io::Error::other)?;
+    let mut records = BufReader::with_capacity(BUFFER, file);
+    let mut bytes = [0; LIVE];
+    loop {
+        match records.read_exact(&mut bytes) {
+            Ok(()) => *live.entry(socket(bytes)).or_default() += 1,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
+/// As much as the kernel has ready at a time (`bpf_seq_read`, `kernel/bpf/bpf_iter.c`).
+const BUFFER: usize = 32 * 1024;
 const LIVE: usize = size_of::<Live>();
 
-fn live(bytes: &[u8; LIVE]) -> Live {
-    let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes.get(at + i).copied().unwrap_or(0)));
-    let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes.get(at + i).copied().unwrap_or(0)));
-    let u16_at = |at: usize| u16::from_le_bytes(std::array::from_fn(|i| bytes.get(at + i).copied().unwrap_or(0)));
-    let [.., state, protocol, role, pad] = *bytes.first_chunk::<40>().unwrap_or(&[0; 40]);
-    Live {
-        cookie: u64_at(std::mem::offset_of!(Live, cookie)),
-        received: u64_at(std::mem::offset_of!(Live, received)),
-        sent: u64_at(std::mem::offset_of!(Live, sent)),
-        round_trip: u32_at(std::mem::offset_of!(Live, round_trip)),
-        pid: u32_at(std::mem::offset_of!(Live, pid)),
-        local_port: u16_at(std::mem::offset_of!(Live, local_port)),
-        remote_port: u16_at(std::mem::offset_of!(Live, remote_port)),
-        state,
-        protocol,
-        role,
-        pad,
-        process: bytes.last_chunk().copied().unwrap_or_default(),
-    }
+fn socket([state, protocol, role, pad]: [u8; LIVE]) -> Live {
+    Live { state, protocol, role, pad }
 }

@@ -98,6 +98,19 @@ impl Maps {
         Ok(())
     }
 
+    /// What could not be posted, by number of the service.
+    pub(super) fn spills(&self) -> Result<Vec<(u16, Spill)>, ReadError> {
+        let mut spills = Vec::new();
+        for index in 0..SERVICES {
+            let bytes = self.spills.get(&index, 0).map_err(|error| failed("SPILLS", &error))?;
+            let spill = spill(&bytes);
+            if let (true, Ok(service)) = (spill != Spill::default(), u16::try_from(index)) {
+                spills.push((service, spill));
+            }
+        }
+        Ok(spills)
+    }
+
     pub(super) fn read(&self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
         for entry in &self.totals {
             let (key, value) = entry.map_err(|error| failed("TOTALS", &error))?;
@@ -111,13 +124,7 @@ impl Maps {
             let cpus = self.sockets.get(&index, 0).map_err(|error| failed("SOCKETS", &error))?;
             *pair = cpus.iter().fold([0, 0], |sum, cpu| [sum[0] + cpu[0], sum[1] + cpu[1]]);
         }
-        for index in 0..SERVICES {
-            let bytes = self.spills.get(&index, 0).map_err(|error| failed("SPILLS", &error))?;
-            let spill = spill(&bytes);
-            if let (true, Ok(service)) = (spill != Spill::default(), u16::try_from(index)) {
-                snapshot.spills.push((service, spill));
-            }
-        }
+        snapshot.spills = self.spills()?;
         for index in 0..LOSSES {
             let cpus = self.lost.get(&index, 0).map_err(|error| failed("LOST", &error))?;
             snapshot.lost.push(cpus.iter().sum());

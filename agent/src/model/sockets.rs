@@ -114,15 +114,15 @@ pub fn round_trips(
 
 /// Live sockets by `(protocol, role, state)`.
 #[must_use]
-pub fn states(live: &[Live]) -> BTreeMap<(&'static str, &'static str, &'static str), u64> {
+pub fn states(live: &BTreeMap<Live, u64>) -> BTreeMap<(&'static str, &'static str, &'static str), u64> {
     let mut counts = BTreeMap::new();
-    for socket in live {
+    for (socket, count) in live {
         let state = if socket.protocol == UDP {
             if socket.state == 1 { "established" } else { "unconnected" }
         } else {
             tcp_state(socket.state)
         };
-        *counts.entry((protocol(socket.protocol), role(socket.role), state)).or_default() += 1;
+        *counts.entry((protocol(socket.protocol), role(socket.role), state)).or_default() += count;
     }
     counts
 }

@@ -123,7 +123,7 @@ impl<S: Store> Desk<S> {
                     if let Some(devices) = devices {
                         self.follow(devices, true);
                     }
-                    self.read(None);
+                    self.progress();
                 }
                 Message::Devices { devices } => self.follow(devices, true),
                 Message::Journal { reply } => {
@@ -157,6 +157,21 @@ impl<S: Store> Desk<S> {
         let read = began.elapsed();
         let began = Instant::now();
         self.drain();
+        self.note_rates();
+        [read, began.elapsed()]
+    }
+
+    /// Takes into the books what happened, for nobody who waits.
+    fn progress(&mut self) {
+        match self.own.kernel.progress() {
+            Ok(spills) => self.snapshot.spills = spills,
+            Err(error) => tracing::warn!(%error, "what live sockets carried is booked later"),
+        }
+        self.drain();
+        self.note_rates();
+    }
+
+    fn note_rates(&mut self) {
         let now = self.began.elapsed();
         for service in self.own.books.services() {
             let mut stream = service.ledger.stream;
@@ -165,7 +180,6 @@ impl<S: Store> Desk<S> {
             }
             self.rates.entry(service.number).or_default().note(now, stream);
         }
-        [read, began.elapsed()]
     }
 
     fn drain(&mut self) {

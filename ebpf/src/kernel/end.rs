@@ -7,7 +7,7 @@ use sockmeter_ebpf::layout::ListenerKey;
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::OBSERVED;
 
-use super::maps::{CONN, LISTENERS, OWNER, SOCKET};
+use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::stash;
 use super::tcp::{CLOSE, LISTEN, Tcp};
@@ -61,8 +61,7 @@ fn ends(ctx: BtfTracePointContext) -> i32 {
     socket.closed = 1;
     let received = tcp.received();
     let sent = tcp.sent(old as u8);
-    let owner = OWNER.of(tcp.sk(), false);
-    totals::book(socket, owner.as_deref(), received, sent, tcp.retransmitted());
+    totals::book(socket, tcp.sk(), received, sent, tcp.retransmitted());
     totals::count(socket, totals::CLOSED);
     totals::round_trip(socket, tcp.round_trip());
     if socket.flags & OBSERVED == 0 {

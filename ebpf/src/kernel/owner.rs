@@ -116,8 +116,7 @@ pub(super) fn socket_released(ctx: SockContext) -> i32 {
     let remote = u16::from_be(unsafe { (*sk).dst_port });
     udp_role(socket, remote);
     let (received, sent) = (socket.udp_received, socket.udp_sent);
-    let owner = OWNER.of(sk.cast(), false);
-    totals::book(socket, owner.as_deref(), received, sent, 0);
+    totals::book(socket, sk.cast(), received, sent, 0);
     totals::opened(socket);
     totals::count(socket, totals::CLOSED);
     socket.closed = 1;

@@ -233,9 +233,10 @@ extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
 #[inline(always)]
 fn read_kept(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
     let received = tcp.received();
-    if !settle::missed(&conn.inbound, received) || arrivals(tcp) == 0 || !take(&raw mut conn.busy) {
+    if !settle::missed(&conn.inbound, received) || stash::of(tcp.sk()).is_none() || !take(&raw mut conn.busy) {
         return;
     }
+    conn.inbound.stashed = 1;
     raise(&raw mut conn.inbound.seen, received);
     conn.reading = [0; 2];
     read_inbound(skb, conn);

@@ -47,23 +47,14 @@ pub(super) fn keep(sk: *mut c_void, direction: usize, skb: *mut __sk_buff, at: u
     let Some(stash) = STASH.of(sk, true).or_else(|| STASH.of(sk, false)) else {
         return false;
     };
-    keep_pieces(skb, stash, place(at, direction), from, until) != 0
+    let mut keeping = Keeping { skb, stash: &raw mut *stash, place: place(at, direction), from, until };
+    Kernel::repeat(PIECES, &mut keeping);
+    super::atomic::count(&raw mut stash.arrivals[direction & 1]);
+    keeping.from >= until
 }
 
 // The functions below are global: see `outside`. Seen within the loops that call them, kernel 7.2 gives up after a million
 // instructions.
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn keep_pieces(skb: *mut __sk_buff, stash: *mut Stash, place: u64, from: u64, until: u64) -> u32 {
-    let mut keeping = Keeping { skb, stash, place, from, until };
-    Kernel::repeat(PIECES, &mut keeping);
-    // SAFETY: the caller's own, checked for null here.
-    if let Some(stash) = unsafe { stash.as_mut() } {
-        super::atomic::count(&raw mut stash.arrivals[(place >> 32) as usize & 1]);
-    }
-    u32::from(keeping.from >= until)
-}
 
 impl Steps for Keeping {
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 
 use super::globals::{field, offset, only_cgroup, only_netns};
 
@@ -163,10 +163,12 @@ impl Tcp {
     /// it; this is for those that see all.
     #[inline(always)]
     pub(super) fn in_scope(self) -> bool {
-        if only_netns() != 0 && self.netns() != only_netns() {
-            return false;
-        }
-        only_cgroup() == 0 || self.is_below(only_cgroup())
+        self.in_namespace() && (only_cgroup() == 0 || self.is_below(only_cgroup()))
+    }
+
+    #[inline(always)]
+    fn in_namespace(self) -> bool {
+        only_netns() == 0 || self.netns() == only_netns()
     }
 
     /// Whether the socket was bound to an address or a port.
@@ -207,6 +209,47 @@ impl Tcp {
         let edge = self.u32(field::RCV_WUP);
         let right = edge.wrapping_add(self.u32(field::RCV_WND));
         end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
+    }
+}
+
+/// Any socket that has storage of ours and says there that it is TCP's: the little that the pass needs of one at rest. To make
+/// it a `Tcp` the kernel would look at a field in a cache line of its own (`bpf_skc_to_tcp_sock`, `sk_protocol`).
+#[derive(Clone, Copy)]
+pub(super) struct Common(Tcp);
+
+impl Common {
+    #[inline(always)]
+    pub(super) fn of(sk: *mut c_void) -> Self {
+        Self(Tcp(sk.cast::<u8>().cast_const()))
+    }
+
+    /// See `Tcp::state`.
+    #[inline(always)]
+    pub(super) fn state(self) -> u8 {
+        self.0.state()
+    }
+
+    /// Whether a socket that was in scope when it got its storage still is. Where a cgroup bounds the scope this takes a `Tcp`.
+    #[inline(always)]
+    pub(super) fn in_scope(self) -> bool {
+        only_cgroup() == 0 && self.0.in_namespace()
+    }
+
+    /// See `Tcp::next`.
+    #[inline(always)]
+    pub(super) fn next(self) -> [u32; 2] {
+        [self.u32(field::RCV_NXT), self.u32(field::SND_NXT)]
+    }
+
+    #[inline(always)]
+    fn u32(self, field: usize) -> u32 {
+        let mut value = 0u32;
+        // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
+        unsafe {
+            let at = self.0.0.wrapping_add(offset(field));
+            bpf_probe_read_kernel((&raw mut value).cast(), 4, at.cast());
+        }
+        value
     }
 }
 

@@ -1,15 +1,17 @@
 //! Adding a socket's progress to the totals of its key. What a socket's progress is, its own file says (`begin`, `end`,
 //! `snapshot`, `udp`).
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_TOTALS;
 use sockmeter_ebpf::socket::{
-    COMM, COUNTED, Owner, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
+    COMM, COUNTED, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
 };
 
 use super::atomic::add;
-use super::maps::{ROUND_TRIPS, SOCKETS, TOTALS};
+use super::maps::{OWNER, ROUND_TRIPS, SOCKETS, TOTALS};
 use super::outside::Kernel;
 
 /// Index of `[opened, closed]`.
@@ -36,9 +38,10 @@ pub(super) fn opened(socket: &mut Socket) {
     }
 }
 
-/// Books the difference between the counters and what was booked before.
+/// Books the difference between the counters of `sk` and what was booked before. Whose it is, is only looked up when there
+/// is one.
 #[inline(always)]
-pub(super) fn book(socket: &mut Socket, owner: Option<&Owner>, received: u64, sent: u64, retransmitted: u64) {
+pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u64, retransmitted: u64) {
     // A counter behind what was booked cannot be; never let it become a huge difference.
     let received_more = received.saturating_sub(socket.received);
     let sent_more = sent.saturating_sub(socket.sent);
@@ -54,7 +57,7 @@ pub(super) fn book(socket: &mut Socket, owner: Option<&Owner>, received: u64, se
         role: socket.role,
         port: if socket.role == ROLE_CLIENT && socket.port == 0 { socket.peer_port } else { socket.port },
         overflow: 0,
-        process: match owner {
+        process: match OWNER.of(sk, false) {
             Some(owner) => owner.process,
             None => [0; COMM],
         },

@@ -1,6 +1,8 @@
-//! Socket counters against what both ends counted: UDP connected and unconnected, over IPv4 and IPv6.
+//! Socket counters against what both ends counted: UDP connected and unconnected, over IPv4 and IPv6; TCP that rests and
+//! moves again. TCP of observed services is in `equal_books`.
 
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use anyhow::Result;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -47,6 +49,43 @@ fn udp_payload_equals_what_both_ends_counted() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A connection that no service's port is part of, between scrapes that find it at rest and scrapes that find either
+/// direction moved.
+#[test]
+fn a_live_tcp_connection_counts_whenever_it_moves() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let (client, server) = namespace.enter(|| {
+        let listener = TcpListener::bind("127.0.0.1:5320")?;
+        Ok((TcpStream::connect("127.0.0.1:5320")?, listener.accept()?.0))
+    })?;
+    let mut crossed = [0_u32; 2];
+    let counted = |crossed: [u32; 2]| -> Result<()> {
+        let page = agent.scrape()?;
+        let [up, down] = crossed.map(f64::from);
+        for (role, received, sent) in [("server", up, down), ("client", down, up)] {
+            let labels = [("protocol", "tcp"), ("port", "5320"), ("role", role)];
+            assert_eq!(page.sum("sockmeter_socket_receive_bytes_total", &labels), received, "{role}, {crossed:?}");
+            assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &labels), sent, "{role}, {crossed:?}");
+        }
+        Ok(())
+    };
+    // Each direction alone, both, and none. What one sends acknowledges what the other sent, so that it rests.
+    for (up, down) in [(1000, 300), (0, 0), (0, 70), (20, 0), (0, 0), (5, 6), (1, 0), (0, 1), (0, 0)] {
+        let mut buffer = vec![7; usize::try_from(up.max(down))?];
+        for (mut from, mut to, size) in [(&client, &server, up), (&server, &client, down)] {
+            let bytes = &mut buffer[..usize::try_from(size)?];
+            from.write_all(bytes)?;
+            to.read_exact(bytes)?;
+        }
+        crossed = [crossed[0] + up, crossed[1] + down];
+        counted(crossed)?;
+        counted(crossed)?;
+    }
+    drop((client, server));
+    counted(crossed)
 }
 
 #[test]

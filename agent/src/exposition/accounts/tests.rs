@@ -77,20 +77,7 @@ fn snapshot() -> Snapshot {
         let key = TotalsKey { protocol, role, port, overflow: 0, process: process(name) };
         (key, Totals { received: 1_000 + first, sent: 2_000 + first, retransmitted: 3, first })
     };
-    let live = |protocol, state| Live {
-        cookie: 1,
-        received: 0,
-        sent: 0,
-        round_trip: 0,
-        pid: 0,
-        local_port: 8080,
-        remote_port: 0,
-        state,
-        protocol,
-        role: ROLE_SERVER,
-        pad: 0,
-        process: process(b"nginx"),
-    };
+    let live = |protocol, state| Live { state, protocol, role: ROLE_SERVER, pad: 0 };
     let mut buckets = [0; 14];
     buckets[0] = 2;
     buckets[13] = 1;
@@ -104,7 +91,7 @@ fn snapshot() -> Snapshot {
         run_seconds: problem.is_none().then_some(0.25),
     };
     Snapshot {
-        live: vec![live(TCP, 1), live(TCP, 1), live(TCP, 10), live(UDP, 7)],
+        live: BTreeMap::from([(live(TCP, 1), 2), (live(TCP, 10), 1), (live(UDP, 7), 1)]),
         totals: vec![totals(TCP, ROLE_SERVER, 8080, b"nginx", 1), totals(UDP, ROLE_CLIENT, 53, b"", 2)],
         round_trips: vec![(
             RoundTripKey { port: 8080, role: ROLE_SERVER, overflow: 0 },
