@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::programs::links::FdLink;
@@ -18,6 +19,7 @@ use super::device::Device;
 use super::interfaces::PROGRAMS;
 use super::namespaces;
 use super::pins::Pins;
+use super::syscall;
 
 /// What stands in a pin's name between the link's name and the place of a filter.
 const MARK: &str = "-at-";
@@ -141,6 +143,9 @@ pub(super) fn take_over(program: &mut SchedClassifier, pins: &Pins, name: &str) 
 pub(super) fn let_go(pin: &Path) -> io::Result<()> {
     if let Some(place) = pin.file_name().and_then(|name| Place::of(&name.to_string_lossy())) {
         detach(place)?;
+    } else if let Ok(link) = syscall::open(pin) {
+        // A link whose device is gone has ended by itself.
+        let _ = syscall::detach(link.as_fd());
     }
     fs::remove_file(pin)
 }

@@ -1,4 +1,4 @@
-//! The two commands of bpf(2) that aya keeps to itself: opening what is pinned, and giving a link another program.
+//! The commands of bpf(2) that aya keeps to itself: opening what is pinned, giving a link another program, and ending it.
 #![expect(unsafe_code, reason = "a system call that no safe crate offers")]
 
 use std::ffi::CString;
@@ -13,6 +13,8 @@ use nix::libc;
 const OBJ_GET: libc::c_long = 7;
 /// `BPF_LINK_UPDATE`.
 const LINK_UPDATE: libc::c_long = 29;
+/// `BPF_LINK_DETACH`.
+const LINK_DETACH: libc::c_long = 34;
 
 /// The part of `union bpf_attr` for `BPF_OBJ_GET`.
 #[repr(C)]
@@ -29,6 +31,12 @@ struct Update {
     new_prog_fd: RawFd,
     flags: u32,
     old_prog_fd: u32,
+}
+
+/// The part of `union bpf_attr` for `BPF_LINK_DETACH`.
+#[repr(C)]
+struct Detach {
+    link_fd: RawFd,
 }
 
 fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
@@ -59,4 +67,13 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut update = Update { link_fd: link.as_raw_fd(), new_prog_fd: program.as_raw_fd(), flags: 0, old_prog_fd: 0 };
     call(LINK_UPDATE, &mut update).map(drop)
+}
+
+/// Ends `link`: its program does not run there again. Without this a link whose pin is removed ends when the kernel comes to
+/// it (`kernel/bpf/syscall.c`, `bpf_link_put`).
+///
+/// # Errors
+/// Those of `BPF_LINK_DETACH`.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    call(LINK_DETACH, &mut Detach { link_fd: link.as_raw_fd() }).map(drop)
 }
