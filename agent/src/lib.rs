@@ -1,7 +1,8 @@
 //! The agent: everything of sockmeter that runs in user space. The kernel programs are in `../../ebpf`.
 //!
 //! Stages, each of which imports earlier ones only: `snapshot`, `attribution` (with `route`), `model`, `exposition`.
-//! The rim touches the outside world: `kernel`, `host`, `http`, `upstream`, `cli`, `config`. `pipeline` puts them together.
+//! The rim touches the outside world: `kernel`, `host`, `node`, `http`, `upstream`, `scheduler`, `cli`,
+//! `config`. `pipeline` puts them together.
 // Expected in two places: `kernel::syscall` and `host::memory`.
 #![deny(unsafe_code)]
 
@@ -13,7 +14,9 @@ pub mod host;
 pub mod http;
 pub mod kernel;
 pub mod model;
+pub mod node;
 pub mod pipeline;
 pub mod route;
+pub mod scheduler;
 pub mod snapshot;
 pub mod upstream;

@@ -89,6 +89,45 @@ pub struct AgentProcess {
     pub threads: Option<u64>,
 }
 
+/// The host as a worker node; `None` where it cannot be read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    /// The host's name.
+    pub name: String,
+    /// Times of all its CPUs together.
+    pub cpu: Option<CpuTimes>,
+    /// Bytes of memory that are not available to new programs.
+    pub memory_used: Option<u64>,
+    /// Seconds since its start.
+    pub uptime: Option<f64>,
+    /// Jobs that have a cgroup now.
+    pub jobs: Option<u64>,
+    /// NVIDIA devices.
+    pub gpus: Vec<Gpu>,
+}
+
+/// Times of CPUs since the start, in the kernel's ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// Not idle, and not waiting for disks.
+    pub busy: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// An NVIDIA device; `None` where it does not measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gpu {
+    /// Its model.
+    pub model: String,
+    /// Percent of the time that something ran on it.
+    pub usage: Option<u64>,
+    /// Its temperature.
+    pub celsius: Option<u64>,
+    /// Its power.
+    pub watts: Option<f64>,
+}
+
 /// Where postings come from.
 pub trait Journal {
     /// Hands over the postings that wait, oldest first, up to what happened when this was called: under load more come all

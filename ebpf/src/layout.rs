@@ -2,7 +2,7 @@
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 
@@ -142,6 +142,39 @@ pub struct ListenerKey {
     pub netns: u32,
     /// Port, host order.
     pub port: u32,
+}
+
+/// Where a connection of the agent's own comes from.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnKey {
+    /// Its address; of IPv4 the mapped one (RFC 4291 2.5.5.2).
+    pub address: [u8; 16],
+    /// Port, host order.
+    pub port: u32,
+    /// Inode number of the network namespace if the address is a loopback one, which every namespace has; else 0.
+    pub netns: u32,
+}
+const _: () = assert!(size_of::<OwnKey>() == 24);
+
+impl OwnKey {
+    /// The mapped address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
+        let [a, b, c, d] = address;
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+
+    /// The key of that address (mapped, if it is an IPv4 one) and port, in a namespace.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: [u8; 16], port: u16, netns: u32) -> Self {
+        let value = u128::from_be_bytes(address);
+        // ::1, and ::ffff:127.0.0.0/104.
+        let is_loopback = value == 1 || value >> 24 == 0xff_ff7f;
+        Self { address, port: port as u32, netns: if is_loopback { netns } else { 0 } }
+    }
 }
 
 /// Bytes whose posting found the journal full when their connection ended, per service: what a posting would have said.

@@ -125,9 +125,10 @@ impl<'a> Agent<'a> {
             .arg(&pins)
             // Tests that run at the same time must not see each other's traffic.
             .args(if arguments.contains(&"--scope") { &[][..] } else { &["--scope", "netns"] })
-            .arg("--state-dir")
-            .arg(files.path().join("state"))
             .args(arguments);
+        if !arguments.contains(&"--state-dir") {
+            command.arg("--state-dir").arg(files.path().join("state"));
+        }
         let out = fs::File::create(&log)?;
         let err = out.try_clone()?;
         let mut process = Process::start(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)))?;

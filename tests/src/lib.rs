@@ -16,6 +16,7 @@ pub mod option;
 pub mod ordinary;
 pub mod page;
 pub mod process;
+pub mod scheduler;
 pub mod server;
 pub mod tally;
 pub mod wait;

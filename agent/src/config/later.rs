@@ -8,7 +8,6 @@ use super::{ConfigError, Settings};
 /// When one is set; the sentence names it.
 pub fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
     let unavailable = [
-        ("scheduler_api", "deriving job metrics from the scheduler's API", settings.scheduler.is_some()),
         ("report_to", "reporting to a fleet manager", settings.report.is_some()),
         ("remote_write", "remote write", settings.remote_write.is_some()),
         (

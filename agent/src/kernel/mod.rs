@@ -14,6 +14,7 @@ mod journal;
 mod namespaces;
 mod object;
 mod offload;
+mod own;
 mod pattern;
 mod pins;
 mod programs;
@@ -42,6 +43,7 @@ pub use self::interfaces::has_tcx;
 pub use self::journal::Journal;
 use self::namespaces::Which;
 pub use self::offload::Offload;
+pub use self::own::OwnConnections;
 use self::pins::Pins;
 pub use self::pins::remove;
 use self::programs::Running;
@@ -53,7 +55,7 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{Live, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 21] = [
+const PINNED: [&str; 22] = [
     "SOCKET",
     "OWNER",
     "CONN",
@@ -64,6 +66,7 @@ const PINNED: [&str; 21] = [
     "FREE_BLOCKS",
     "STASHED",
     "SERVICE_PORTS",
+    "OWN",
     "SPILLS",
     "LOST",
     "TOTALS",
@@ -182,6 +185,14 @@ impl Kernel {
     /// When they were taken before.
     pub fn books(&mut self) -> Result<Books, Refusal> {
         Books::open(&mut self.ebpf)
+    }
+
+    /// Where to say which connections are the agent's own; once.
+    ///
+    /// # Errors
+    /// When it was taken before, or cannot be written.
+    pub fn own_connections(&mut self) -> Result<OwnConnections, Refusal> {
+        OwnConnections::open(&mut self.ebpf, self.netns)
     }
 
     /// Says that the start is complete: from now on what is pinned is somebody's books.

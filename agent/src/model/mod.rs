@@ -7,7 +7,9 @@
 mod books;
 mod bytes;
 mod cell;
+pub mod jobs;
 mod ledger;
+pub mod node;
 mod rate;
 pub mod sockets;
 mod store;

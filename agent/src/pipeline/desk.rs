@@ -1,7 +1,7 @@
 //! What the exporter's port serves: asks the accountant for its page, and puts other exporters' families and what the
 //! agent knows of itself on it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
@@ -10,10 +10,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::accountant::{Line, Message, Scraped};
 use super::devices::Devices;
+use super::jobs::{Shown, locked};
 use crate::config::Upstream;
-use crate::exposition::accounts::{Own, Phase, Phases, UpstreamState};
+use crate::exposition::accounts::{Own, Phase, Phases, UpstreamState, write_node};
 use crate::exposition::{Format, Page};
 use crate::http::{self, MetricsWanted, Readiness, Source};
+use crate::model::node::Load;
+use crate::node::{self, Gpus};
 use crate::upstream::{FetchError, Taken, fetch, merge};
 use crate::{host, upstream};
 
@@ -27,6 +30,8 @@ pub(super) struct Desk {
     readiness: watch::Receiver<Readiness>,
     upstreams: watch::Receiver<Vec<Upstream>>,
     own: Arc<Mutex<OwnTotals>>,
+    jobs: Shown,
+    node: Arc<NodeDesk>,
     started: Option<f64>,
 }
 
@@ -38,6 +43,27 @@ type Fetched = (String, Result<Bytes, FetchError>);
 struct OwnTotals {
     phases: Phases,
     upstreams: Vec<UpstreamState>,
+}
+
+/// The node, and its load since the scrape before.
+struct NodeDesk {
+    gpus: Gpus,
+    load: Mutex<Load>,
+}
+
+impl NodeDesk {
+    fn open() -> Self {
+        let gpus = Gpus::look();
+        let mut load = Load::default();
+        load.note(node::read(&gpus).cpu);
+        Self { gpus, load: Mutex::new(load) }
+    }
+
+    fn write(&self, page: &mut Page) {
+        let node = node::read(&self.gpus);
+        let load = locked(&self.load).note(node.cpu);
+        write_node(&node, load, page);
+    }
 }
 
 impl OwnTotals {
@@ -69,9 +95,19 @@ impl Desk {
         devices: Devices,
         readiness: watch::Receiver<Readiness>,
         upstreams: watch::Receiver<Vec<Upstream>>,
+        jobs: Shown,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
-        Self { line, devices, readiness, upstreams, own: Arc::default(), started }
+        Self {
+            line,
+            devices,
+            readiness,
+            upstreams,
+            own: Arc::default(),
+            jobs,
+            node: Arc::new(NodeDesk::open()),
+            started,
+        }
     }
 
     /// The accountant's page; `None` only if the agent is about to end.
@@ -102,16 +138,22 @@ impl Source for Desk {
         let Some(scraped) = scraped else {
             return Vec::new();
         };
-        let (own, started) = (Arc::clone(&self.own), self.started);
+        let (own, jobs, started) = (Arc::clone(&self.own), Arc::clone(&self.jobs), self.started);
+        let node = Arc::clone(&self.node);
         let finished = tokio::task::spawn_blocking(move || {
             let Scraped { mut page, services, snapshot, attribution, encode } = scraped;
             let merging = Instant::now();
-            let merged = merged(&pages, &services, format);
+            let jobs = locked(&jobs).clone();
+            let merged = merged(&pages, &services, jobs.is_some(), format);
             for merged in merged.iter().flatten() {
                 merged.put_on(&mut page);
             }
             let upstream = fetching + merging.elapsed();
             let encoding = Instant::now();
+            node.write(&mut page);
+            if let Some(jobs) = jobs {
+                jobs.write(&mut page);
+            }
             let mut own = locked(&own);
             own.upstreams.retain(|known| pages.iter().any(|(name, _)| *name == known.name));
             for ((name, page), merged) in pages.iter().zip(&merged) {
@@ -151,12 +193,7 @@ impl Source for Desk {
 }
 
 /// The families of the pages that came, under names that are free.
-fn merged(pages: &[Fetched], services: &[String], format: Format) -> Vec<Option<upstream::Merged>> {
-    let mut taken = Taken::ours(services.iter().map(String::as_str));
+fn merged(pages: &[Fetched], services: &[String], derives: bool, format: Format) -> Vec<Option<upstream::Merged>> {
+    let mut taken = Taken::ours(services.iter().map(String::as_str), derives);
     pages.iter().map(|(_, page)| page.as_ref().ok().map(|page| merge(page, &mut taken, format))).collect()
-}
-
-/// Counters are as good after a panic elsewhere as before.
-fn locked(own: &Mutex<OwnTotals>) -> MutexGuard<'_, OwnTotals> {
-    own.lock().unwrap_or_else(PoisonError::into_inner)
 }

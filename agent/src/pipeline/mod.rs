@@ -9,6 +9,7 @@ mod check;
 mod desk;
 mod detach;
 mod devices;
+mod jobs;
 mod observed;
 mod routes;
 mod running;

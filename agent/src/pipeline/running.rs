@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::accountant::{Line, Message};
 use super::desk::Desk;
 use super::devices::Devices;
+use super::jobs::{self, Asked};
 use super::observed;
 use super::start::{KernelSide, Started, start};
 use crate::cli::{Exit, Failure};
@@ -49,7 +50,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     let mut interrupt = take(SignalKind::interrupt())?;
 
     let Started { server, kernel_side } = start(&settings).await?;
-    let KernelSide { working, devices, journal, programs, readiness } = kernel_side;
+    let KernelSide { working, devices, journal, programs, readiness, poller, asked } = kernel_side;
     let line = working.line.clone();
     // Interfaces are looked at with every tick and scrape: without the watch, new ones are only counted later.
     if let Err(error) = devices.watch(line.clone()) {
@@ -67,7 +68,8 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     say(&programs, &server.url());
 
     let stop = CancellationToken::new();
-    let desk = Arc::new(Desk::new(line.clone(), devices, readiness, merged));
+    let desk = Arc::new(Desk::new(line.clone(), devices, readiness, merged, poller.shown()));
+    tokio::spawn(poller.run());
     let serving = tokio::spawn(server.serve(desk, stop.clone()));
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -78,7 +80,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
         tokio::select! {
             _ = terminate.recv() => break Ok(Exit::Stopped),
             _ = interrupt.recv() => break Ok(Exit::Stopped),
-            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &upstreams),
+            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &upstreams, &asked),
             _ = &mut alive => return Err(anyhow::anyhow!("the thread that counts has ended").into()),
         }
     };
@@ -143,12 +145,13 @@ fn reload(
     configuration: &Configuration,
     line: &Line,
     upstreams: &watch::Sender<Vec<Upstream>>,
+    asked: &watch::Sender<Asked>,
 ) {
     let loaded = configuration.load().map(|effective| effective.settings).and_then(|fresh| {
         config::refuse_unavailable(&fresh)?;
-        Ok((observed::services(&fresh)?, fresh))
+        Ok((observed::services(&fresh)?, jobs::asked(&fresh)?, fresh))
     });
-    let (services, fresh) = match loaded {
+    let (services, asks, fresh) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("the configuration stays as it was: {}", error.to_string().replace('\n', "; "));
@@ -160,6 +163,7 @@ fn reload(
         ("access", fresh.access == settings.access),
         ("scope", fresh.scope == settings.scope),
         ("pin_dir", fresh.pin_dir == settings.pin_dir),
+        ("state_dir", fresh.state_dir == settings.state_dir),
         ("kernel", fresh.kernel == settings.kernel),
         ("log", fresh.log == settings.log),
     ] {
@@ -168,6 +172,7 @@ fn reload(
         }
     }
     upstreams.send_replace(fresh.upstreams.clone());
+    asked.send_replace(asks);
     line.send(Message::Reconfigure { settings: Box::new(fresh.clone()), services });
     *settings = fresh;
     tracing::info!("took the new configuration");

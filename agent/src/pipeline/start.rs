@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::accountant::{self, Accountant, Working};
 use super::devices::Devices;
+use super::jobs::{self, Asked, Poller};
 use super::observed;
 use crate::cli::Failure;
 use crate::config::{Scope, Settings};
@@ -34,6 +35,9 @@ pub(super) struct KernelSide {
     pub(super) journal: AsyncFd<OwnedFd>,
     pub(super) programs: Vec<ProgramState>,
     pub(super) readiness: watch::Receiver<Readiness>,
+    pub(super) poller: Poller,
+    /// What the poller is to ask.
+    pub(super) asked: watch::Sender<Asked>,
 }
 
 /// Opens it.
@@ -43,8 +47,9 @@ pub(super) struct KernelSide {
 pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
     let server = Server::bind(settings.listen, Gate::new(&settings.access)?, Bounds::default()).await?;
     let services = observed::services(settings)?;
+    let asked = jobs::asked(settings)?;
     let before = settings.pin_dir.as_deref().map(PinnedBefore::look);
-    match kernel_side(settings, services).await {
+    match kernel_side(settings, services, asked).await {
         Ok(kernel_side) => Ok(Started { server, kernel_side }),
         Err(failure) => {
             if let Some(before) = before {
@@ -55,14 +60,14 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
     }
 }
 
-async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>) -> Result<KernelSide, Failure> {
+async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>, asked: Asked) -> Result<KernelSide, Failure> {
     examine::privileges().map_err(Failure::kernel)?;
     let mut kernel = Kernel::open(settings).map_err(Failure::kernel)?;
     if settings.pin_dir.is_some() {
         let store = kernel.books().map_err(Failure::kernel)?;
-        count(kernel, store, settings, services).await
+        count(kernel, store, settings, services, asked).await
     } else {
-        count(kernel, Forgetful, settings, services).await
+        count(kernel, Forgetful, settings, services, asked).await
     }
 }
 
@@ -71,6 +76,7 @@ async fn count<S: Store + Send + 'static>(
     store: S,
     settings: &Settings,
     services: Vec<ServiceSettings>,
+    asked: Asked,
 ) -> Result<KernelSide, Failure> {
     let journal = kernel.journal().map_err(Failure::kernel)?;
     let descriptor = journal.descriptor().context("the journal has no descriptor")?;
@@ -85,11 +91,15 @@ async fn count<S: Store + Send + 'static>(
     let programs = kernel.programs();
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
     let bounds = accountant::bounds(settings);
+    let own = Box::new(kernel.own_connections().map_err(Failure::kernel)?);
+    let (asked, asks) = watch::channel(asked);
+    // Its directory may be one that only a privileged user can make.
+    let poller = Poller::open(settings, asks, own);
     give_up_privileges(settings)?;
     let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
     host::memory::give_back();
     let working = accountant.start().context("cannot start the thread that counts")?;
-    Ok(KernelSide { working, devices, journal: wakes, programs, readiness })
+    Ok(KernelSide { working, devices, journal: wakes, programs, readiness, poller, asked })
 }
 
 /// Before the thread that counts begins: it inherits what this one still has. Reading maps, running iterators and

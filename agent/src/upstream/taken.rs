@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::exposition::{Kind, catalog};
+use crate::exposition::{Family, Kind, catalog};
 
 /// Names of samples and families that are on the page already, or may be at another time.
 #[derive(Debug, Clone, Default)]
@@ -16,9 +16,12 @@ pub struct Taken {
 impl Taken {
     /// The names of the whole catalogue for these services, whether or not they have samples now: what a merged family
     /// is called must not depend on that.
-    pub fn ours<'a>(services: impl IntoIterator<Item = &'a str>) -> Self {
+    /// `derives`: the scheduler's API is asked, so its families are ours too.
+    pub fn ours<'a>(services: impl IntoIterator<Item = &'a str>, derives: bool) -> Self {
         let mut taken = Self::default();
-        for family in catalog::ALL.iter().filter(|family| !family.is_per_service()) {
+        let of_others =
+            |family: &Family| !derives && catalog::DERIVED.iter().any(|derived| derived.name == family.name);
+        for family in catalog::ALL.iter().filter(|family| !family.is_per_service() && !of_others(family)) {
             taken.reserve(family.name, family.kind);
         }
         for service in services {

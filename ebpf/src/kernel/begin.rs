@@ -1,17 +1,20 @@
 //! A TCP connection begins: its baseline, and if its local port is an observed service's, the state to read it with.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
 use sockmeter_ebpf::conn::Outside as _;
-use sockmeter_ebpf::layout::LOSS_STORAGE;
+use sockmeter_ebpf::layout::{LOSS_STORAGE, OwnKey};
+use sockmeter_ebpf::posting::Reason;
 use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::only_netns;
 use super::handshake::{self, Came};
-use super::maps::{CONN, SERVICE_PORTS, SOCKET};
+use super::maps::{CONN, OWN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
 use super::totals;
@@ -20,6 +23,8 @@ use super::totals;
 const CONNECTED: u32 = 4;
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`.
 const ACCEPTED: u32 = 5;
+/// `AF_INET`.
+const AF_INET: u32 = 2;
 /// A client's SYN is in `bytes_acked`; see `Tcp::sent`.
 const SYN: u64 = 1;
 
@@ -65,6 +70,10 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
                 let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
                 if first.is_null() {
                     conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
+                    if is_own(&ctx, tcp) {
+                        conn.inbound.set_aside(socket.received, Reason::Agent as u8);
+                        conn.outbound.set_aside(socket.sent, Reason::Agent as u8);
+                    }
                 } else {
                     conn.cookie = cookie;
                     conn.booked = [socket.received, socket.sent];
@@ -82,6 +91,29 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
         }
     }
     1
+}
+
+/// Whether the agent itself made this connection. It says where it comes from before it connects.
+#[inline(always)]
+fn is_own(ctx: &SockOpsContext, tcp: Tcp) -> bool {
+    // All of them one by one, so that no address within the context is computed, which verifiers refuse.
+    // SAFETY: fields of the program's context.
+    let (family, four, [a, b, c, d]) = unsafe {
+        let ops = ctx.ops;
+        let six = [
+            read_volatile(&raw const (*ops).remote_ip6[0]),
+            read_volatile(&raw const (*ops).remote_ip6[1]),
+            read_volatile(&raw const (*ops).remote_ip6[2]),
+            read_volatile(&raw const (*ops).remote_ip6[3]),
+        ];
+        (read_volatile(&raw const (*ops).family), read_volatile(&raw const (*ops).remote_ip4), six)
+    };
+    let words = if family == AF_INET { [0, 0, 0xffff_u32.to_be(), four] } else { [a, b, c, d] };
+    // SAFETY: four times four bytes are sixteen.
+    let address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+    let key = OwnKey::new(address, tcp.remote_port(), tcp.netns());
+    // SAFETY: whether there is an entry is all that is looked at.
+    unsafe { OWN.get(&key) }.is_some()
 }
 
 /// The number of the service that a local port belongs to.

@@ -9,7 +9,7 @@ use aya_ebpf::macros::btf_map;
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
-use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, SERVICES, Spill, books};
+use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, OwnKey, SERVICES, Spill, books};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
@@ -90,6 +90,11 @@ pub(super) static BLANK: Array<Entry, 1> = Array::new();
 /// Ports of the observed services, to the number of the service. Small, written by user space only.
 #[btf_map]
 pub(super) static SERVICE_PORTS: HashMap<u32, u32, 4096> = HashMap::new();
+
+/// Where the agent's own connections come from, while it has them. Written by user space only; full, the agent's requests
+/// would count as anybody's.
+#[btf_map]
+pub(super) static OWN: HashMap<OwnKey, u32, 64> = HashMap::new();
 
 /// What could not be posted when its connection ended, by service.
 #[btf_map]

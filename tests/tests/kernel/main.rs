@@ -53,6 +53,8 @@ mod only_in_guests;
 mod privileges;
 /// Killed, stopped, started again: the books go on.
 mod restart;
+/// The scheduler's state by way of its API, against the scheduler's own.
+mod scheduler_state;
 /// Network namespaces other than the agent's own.
 mod scope;
 /// All ways to send.

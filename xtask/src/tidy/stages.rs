@@ -22,7 +22,7 @@ pub(super) enum Kind {
 }
 
 /// The modules, the stages in the order in which values pass through them.
-pub(super) const MODULES: [Module; 12] = [
+pub(super) const MODULES: [Module; 14] = [
     stage("snapshot", &[]),
     stage("route", &[]),
     stage("attribution", &["snapshot", "route"]),
@@ -33,12 +33,14 @@ pub(super) const MODULES: [Module; 12] = [
     rim("http", &["config"]),
     rim("kernel", &["snapshot", "model", "config"]),
     rim("host", &["snapshot", "attribution", "config"]),
+    rim("node", &["snapshot"]),
     rim("upstream", &["exposition", "config"]),
+    rim("scheduler", &["model", "config"]),
     Module { name: "pipeline", imports: &[], kind: Kind::Whole },
 ];
 
 /// Outside crates that only some modules may know. What is not here is free for all.
-pub(super) const CRATES: [(&str, &[&str]); 15] = [
+pub(super) const CRATES: [(&str, &[&str]); 18] = [
     ("caps", &["host"]),
     ("aya", &["kernel"]),
     ("aya_log", &["kernel"]),
@@ -47,13 +49,16 @@ pub(super) const CRATES: [(&str, &[&str]); 15] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("hyper", &["http", "upstream"]),
-    ("hyper_util", &["http", "upstream"]),
-    ("http_body_util", &["http", "upstream"]),
-    ("rustls", &["http", "upstream"]),
-    ("tokio_rustls", &["http", "upstream"]),
+    ("hyper", &["http", "upstream", "scheduler"]),
+    ("hyper_util", &["http", "upstream", "scheduler"]),
+    ("http_body_util", &["http", "upstream", "scheduler"]),
+    ("rustls", &["http", "upstream", "scheduler"]),
+    ("tokio_rustls", &["http", "upstream", "scheduler"]),
     ("toml", &["config"]),
-    ("tokio", &["http", "upstream", "kernel", "host"]),
+    ("tokio", &["http", "upstream", "scheduler", "kernel", "host"]),
+    ("nvml_wrapper", &["node"]),
+    ("ring", &["http", "scheduler"]),
+    ("time", &["scheduler"]),
 ];
 
 /// What no stage may touch in the standard library. Addresses are values and stay allowed.

@@ -4,6 +4,8 @@
 mod agent;
 mod http;
 mod interfaces;
+mod jobs;
+mod node;
 mod sockets;
 mod stats;
 
@@ -16,6 +18,8 @@ use crate::snapshot::Snapshot;
 use sockmeter_ebpf::layout::LOSS_NAMES;
 
 pub use self::agent::{Own, Phase, Phases, UpstreamState};
+pub use self::jobs::Derived;
+pub use self::node::write_node;
 
 /// Everything that was counted, as one scrape shows it.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,25 @@
+//! The host that the agent runs on, as a worker node of the scheduler: load, memory, job cgroups, NVIDIA devices. What is
+//! made of the readings is `model::node`'s; the agent's own process is in `host`.
+
+mod cgroups;
+mod gpu;
+mod proc;
+
+use std::path::Path;
+
+pub use self::gpu::Gpus;
+use crate::snapshot::Node;
+
+/// Reads what there is to know now; what cannot be read is `None`.
+#[must_use]
+pub fn read(gpus: &Gpus) -> Node {
+    let proc = Path::new("/proc");
+    Node {
+        name: proc::host_name(proc),
+        cpu: proc::cpu(proc),
+        memory_used: proc::memory_used(proc),
+        uptime: proc::uptime(proc),
+        jobs: cgroups::jobs(proc),
+        gpus: gpus.read(),
+    }
+}

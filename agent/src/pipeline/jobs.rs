@@ -1,0 +1,195 @@
+//! When the scheduler's API is asked, and what is done with its answers: the state goes on the page, what was observed is
+//! kept before it is shown. How it is asked is `scheduler`'s.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use crate::config::{ConfigError, Settings};
+use crate::exposition::accounts::Derived;
+use crate::kernel::OwnConnections;
+use crate::model::jobs::{Job, Once, Tally};
+use crate::scheduler::{Access, Kept, Own, Sink};
+
+/// Time between two polls; after failures twice as much each time, up to `LONGEST`.
+const USUAL: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_mins(1);
+/// A poll takes at most one part in so many of the time, however long the list is.
+const SHARE: u32 = 10;
+
+/// What the page shows of the scheduler; `None` where its API is not asked.
+pub(super) type Shown = Arc<Mutex<Option<Derived>>>;
+
+/// What is asked, as the configuration says; `None` if nothing is.
+pub(super) type Asked = Option<Access>;
+
+/// Reads token and certificates.
+///
+/// # Errors
+/// When one of them is not good.
+pub(super) fn asked(settings: &Settings) -> Result<Asked, ConfigError> {
+    settings.scheduler.as_ref().map(Access::new).transpose()
+}
+
+/// Polls until the runtime ends.
+pub(super) struct Poller {
+    kept: Option<Kept>,
+    once: Once,
+    asked: watch::Receiver<Asked>,
+    shown: Shown,
+    own: Box<dyn Own>,
+}
+
+impl Own for OwnConnections {
+    fn begins(&mut self, from: SocketAddr) {
+        if let Err(error) = OwnConnections::begins(self, from) {
+            tracing::warn!(%error, "a poll of the scheduler's API counts as anybody's request");
+        }
+    }
+
+    fn is_over(&mut self, from: SocketAddr) {
+        OwnConnections::is_over(self, from);
+    }
+}
+
+/// What a poll fills in.
+struct Filling {
+    tally: Tally,
+    once: Once,
+    now: i64,
+    changed: bool,
+}
+
+impl Sink for Filling {
+    fn job(&mut self, job: &Job) {
+        self.tally.job(job);
+        self.changed |= self.once.job(job, self.now);
+    }
+
+    fn node(&mut self, status: Option<&str>) {
+        self.tally.node(status);
+    }
+}
+
+impl Poller {
+    /// Opens what was kept. Without a place to keep it in, jobs are observed anew by the next agent, whose counters
+    /// begin anew with them.
+    pub(super) fn open(settings: &Settings, asked: watch::Receiver<Asked>, own: Box<dyn Own>) -> Self {
+        let dir = &settings.state_dir;
+        let kept = Kept::below(dir).inspect_err(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "what is observed of jobs is not kept");
+        });
+        let kept = kept.ok();
+        let once = kept.as_ref().map_or_else(Once::default, |kept| {
+            kept.load().unwrap_or_else(|error| {
+                tracing::warn!(file = %kept.path().display(), %error, "what was observed of jobs begins anew");
+                Once::default()
+            })
+        });
+        let first = asked.borrow().as_ref().map(|_| Derived::default());
+        Self { kept, once, asked, shown: Arc::new(Mutex::new(first)), own }
+    }
+
+    /// What the page shows.
+    pub(super) fn shown(&self) -> Shown {
+        Arc::clone(&self.shown)
+    }
+
+    /// Asks again and again.
+    pub(super) async fn run(mut self) {
+        let (mut last, mut polls, mut pause) = (Tally::default(), [0, 0], USUAL);
+        loop {
+            let access = self.asked.borrow_and_update().clone();
+            let Some(access) = access else {
+                *locked(&self.shown) = None;
+                if self.asked.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let began = std::time::Instant::now();
+            let tally = self.poll(&access, &last, &mut polls).await;
+            pause = match &tally {
+                Some(_) => USUAL.max(began.elapsed() * SHARE),
+                None => (pause * 2).min(LONGEST),
+            };
+            if let Some(tally) = &tally {
+                last.clone_from(tally);
+            }
+            *locked(&self.shown) = Some(Derived { tally, durations: self.once.durations().clone(), polls });
+            // A new configuration is asked at once.
+            if matches!(timeout(pause, self.asked.changed()).await, Ok(Err(_))) {
+                return;
+            }
+        }
+    }
+
+    async fn poll(&mut self, access: &Access, last: &Tally, polls: &mut [u64; 2]) -> Option<Tally> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let now = now.and_then(|now| i64::try_from(now.as_nanos()).ok()).unwrap_or(i64::MAX);
+        let once = std::mem::take(&mut self.once);
+        let filling = Arc::new(Mutex::new(Filling { tally: last.after(), once, now, changed: false }));
+        let polled = access.poll(&mut *self.own, &filling).await;
+        let was_up = polls[1] == 0 || locked(&self.shown).as_ref().is_none_or(|shown| shown.tally.is_some());
+        // A thread that still reads an answer which was given up has this too, and ends as soon as it wants more of it.
+        let filling = loop {
+            match Arc::strong_count(&filling) {
+                1 => break filling,
+                _ => sleep(Duration::from_millis(1)).await,
+            }
+        };
+        let is_whole = polled.is_ok();
+        let (tally, changed) = self.take(&filling, is_whole, now);
+        match polled {
+            Ok(()) => polls[0] += 1,
+            Err(error) => {
+                polls[1] += 1;
+                if was_up {
+                    tracing::warn!(%error, "the scheduler's API gives no state");
+                }
+            }
+        }
+        if is_whole && !was_up {
+            tracing::info!("the scheduler's API gives its state again");
+        }
+        if changed {
+            self.keep().await;
+        }
+        tally
+    }
+
+    /// What a poll filled in; the counts only of one that came to its end.
+    fn take(&mut self, filling: &Mutex<Filling>, is_whole: bool, now: i64) -> (Option<Tally>, bool) {
+        let mut filling = locked(filling);
+        self.once = std::mem::take(&mut filling.once);
+        let forgot = is_whole && self.once.settle(now);
+        (is_whole.then(|| std::mem::take(&mut filling.tally)), filling.changed || forgot)
+    }
+
+    /// Before it is shown: what was shown is never taken back.
+    async fn keep(&mut self) {
+        let Some(kept) = self.kept.clone() else {
+            return;
+        };
+        let once = std::mem::take(&mut self.once);
+        let saved = spawn_blocking(move || {
+            let saved = kept.save(&once);
+            (once, saved)
+        });
+        if let Ok((once, saved)) = saved.await {
+            self.once = once;
+            if let Err(error) = saved {
+                tracing::warn!(%error, "what was observed of jobs is not kept this time");
+            }
+        }
+    }
+}
+
+/// Values are as good after a panic elsewhere as before.
+pub(super) fn locked<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

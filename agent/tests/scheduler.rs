@@ -1,0 +1,228 @@
+//! Polls of a scheduler's API over real sockets: whom it believes over TLS, its token, an API that hangs, and 80,000 jobs.
+//! What the lists come to is tested in `model::jobs`, the page in the kernel tests.
+#![expect(clippy::unwrap_used, clippy::tests_outside_test_module, reason = "tests")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use sockmeter::config::Scheduler;
+use sockmeter::model::jobs::{Job, Tally};
+use sockmeter::scheduler::{Access, Own, PollError, Sink};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+const JOBS: &str = r#"{"count":1,"jobs":[{"id":"1","status":"running"}]}"#;
+const NODES: &str = r#"{"count":0,"nodes":null}"#;
+
+/// Takes one connection and answers what it is asked, in order; gives the heads, and where the connection came from.
+fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    answers: Vec<Vec<u8>>,
+) -> JoinHandle<(Vec<String>, SocketAddr)> {
+    std::thread::spawn(move || {
+        let (stream, peer) = listener.accept().unwrap();
+        let heads = match tls {
+            None => answer(stream, answers),
+            Some(config) => answer(StreamOwned::new(ServerConnection::new(config).unwrap(), stream), answers),
+        };
+        (heads, peer)
+    })
+}
+
+fn answer(mut stream: impl Read + Write, answers: Vec<Vec<u8>>) -> Vec<String> {
+    let mut heads = Vec::new();
+    for answer in answers {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+            head.extend_from_slice(&byte);
+        }
+        heads.push(String::from_utf8(head).unwrap());
+        // The client may have had enough.
+        let _ = stream.write_all(&answer).and_then(|()| stream.flush());
+    }
+    heads
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[derive(Default)]
+struct Counting(Tally);
+
+impl Sink for Counting {
+    fn job(&mut self, job: &Job) {
+        self.0.job(job);
+    }
+
+    fn node(&mut self, status: Option<&str>) {
+        self.0.node(status);
+    }
+}
+
+/// What the agent said of its own connections: where from, and whether it is over.
+#[derive(Default)]
+struct Said(Vec<(SocketAddr, bool)>);
+
+impl Own for Said {
+    fn begins(&mut self, from: SocketAddr) {
+        self.0.push((from, false));
+    }
+
+    fn is_over(&mut self, from: SocketAddr) {
+        self.0.push((from, true));
+    }
+}
+
+fn poll(access: &Access) -> (Result<(), PollError>, Tally, Vec<(SocketAddr, bool)>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut said, sink) = (Said::default(), Arc::new(Mutex::new(Counting::default())));
+    let result = runtime.block_on(access.poll(&mut said, &sink));
+    drop(runtime);
+    let tally = std::mem::take(&mut sink.lock().unwrap().0);
+    (result, tally, said.0)
+}
+
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+fn access(url: &str, ca: Option<&Path>, token: Option<&Path>) -> Access {
+    let scheduler =
+        Scheduler { api: url.parse().unwrap(), token_file: token.map(PathBuf::from), ca: ca.map(PathBuf::from) };
+    Access::new(&scheduler).unwrap()
+}
+
+/// A certificate as Go makes it for itself: no host's name in it.
+fn self_signed() -> (String, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "master");
+    (params.self_signed(&key).unwrap().pem(), key)
+}
+
+fn tls(pem: &str, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let certificates = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    Arc::new(builder.with_single_cert(certificates, key).unwrap())
+}
+
+/// Whether a client that believes `believed` gets the lists from a server that shows `shown`.
+fn believes(believed: &str, shown: &str, key: &KeyPair) -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), believed).unwrap();
+    let (listener, port) = listener();
+    let serving = serve(listener, Some(tls(shown, key)), vec![ok(JOBS), ok(NODES)]);
+    let (result, tally, _) = poll(&access(&format!("https://localhost:{port}"), Some(file.path()), None));
+    serving.join().unwrap();
+    assert_eq!(tally.active, u64::from(result.is_ok()), "{result:?}");
+    result.is_ok()
+}
+
+#[test]
+fn a_pinned_certificate_is_believed_whatever_its_name_and_no_other() {
+    let ((ours, key), (other, other_key)) = (self_signed(), self_signed());
+    assert!(believes(&ours, &ours, &key));
+    assert!(!believes(&ours, &other, &other_key));
+    assert!(believes(&format!("{other}{ours}"), &ours, &key));
+}
+
+#[test]
+fn an_authority_is_believed_for_the_host_that_was_asked_only() {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    for (name, wanted) in [("localhost", true), ("elsewhere", false)] {
+        let key = KeyPair::generate().unwrap();
+        let signed = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        assert_eq!(believes(&authority.pem(), &signed.pem(), &key), wanted, "{name}");
+    }
+}
+
+#[test]
+fn https_without_anybody_to_believe_is_refused_with_a_hint() {
+    let scheduler = Scheduler { api: "https://me:secret@h:1".parse().unwrap(), token_file: None, ca: None };
+    let refusal = Access::new(&scheduler).err().unwrap().to_string();
+    assert_eq!(
+        refusal,
+        "scheduler_api is https://h:1, wanted scheduler_ca with it\nhint: scheduler_ca is the scheduler's own certificate, \
+         or its authority's; /etc/ssl/certs/ca-certificates.crt believes whom the system believes"
+    );
+}
+
+#[test]
+fn the_token_of_the_file_goes_with_both_requests_and_nothing_else_is_asked() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "s3cret\n").unwrap();
+    let (listener, port) = listener();
+    let serving = serve(listener, None, vec![ok(JOBS), ok(NODES)]);
+    let (result, tally, said) = poll(&access(&format!("http://127.0.0.1:{port}/base/"), None, Some(file.path())));
+    let (heads, peer) = serving.join().unwrap();
+    result.unwrap();
+    assert_eq!((tally.active, tally.nodes.total()), (1, 0));
+    let head = |path: &str| {
+        format!(
+            "GET /base{path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\naccept: application/json\r\n\
+             user-agent: sockmeter/{}\r\nauthorization: Bearer s3cret\r\n\r\n",
+            env!("CARGO_PKG_VERSION")
+        )
+    };
+    assert_eq!(heads, [head("/jobs"), head("/nodes")]);
+    // Where the server saw it come from is where it was said to come from.
+    assert_eq!(said, [(peer, false), (peer, true)]);
+}
+
+#[test]
+fn a_refusal_is_an_error_that_says_so() {
+    let (listener, port) = listener();
+    let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 15\r\n\r\nInvalid API key".to_vec();
+    let serving = serve(listener, None, vec![refusal]);
+    let (result, ..) = poll(&access(&format!("http://127.0.0.1:{port}"), None, None));
+    serving.join().unwrap();
+    assert_eq!(result.unwrap_err().to_string(), "the answer to GET /jobs is 401 Unauthorized, wanted 200 OK");
+}
+
+#[test]
+fn an_api_that_hangs_is_given_up_wherever_it_hangs() {
+    let half = format!("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{}", &JOBS[..30]).into_bytes();
+    for answers in [vec![Vec::new(), Vec::new()], vec![half, Vec::new()], vec![ok(JOBS), Vec::new(), Vec::new()]] {
+        let (listener, port) = listener();
+        let serving = serve(listener, None, answers);
+        let (result, _, said) = poll(&access(&format!("http://127.0.0.1:{port}"), None, None));
+        serving.join().unwrap();
+        assert!(matches!(result, Err(PollError::Time)), "{result:?}");
+        assert_eq!(said.iter().map(|(_, over)| *over).collect::<Vec<_>>(), [false, true]);
+    }
+}
+
+#[test]
+fn eighty_thousand_jobs_come_whole() {
+    let mut body = String::from("{\"count\":80000,\"jobs\":[");
+    for number in 0..80_000 {
+        let state = if number % 2 == 0 { "completed" } else { "pending" };
+        let comma = if number == 0 { "" } else { "," };
+        let logs = "x".repeat(400);
+        let job = format!("{comma}{{\"id\":\"{number}\",\"status\":\"{state}\",\"logs\":\"{logs}\"}}");
+        body.push_str(&job);
+    }
+    body.push_str("]}\n");
+    let (listener, port) = listener();
+    let serving = serve(listener, None, vec![ok(&body), ok(NODES)]);
+    let (result, tally, _) = poll(&access(&format!("http://127.0.0.1:{port}"), None, None));
+    serving.join().unwrap();
+    result.unwrap();
+    assert_eq!((tally.states.total(), tally.waiting), (80_000, 40_000));
+}
