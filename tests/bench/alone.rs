@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::Effort;
-use crate::http::{Connections, wrk};
+use crate::empty::Empty;
+use crate::http::{Connections, Counted, wrk};
 use crate::pairs::{Pairs, alternate};
 use crate::report::{Part, Table};
 use crate::stage::{OBSERVED, Stage};
@@ -25,6 +26,9 @@ const VARIANTS: [(&str, &[&str]); 9] = [
     ("connection_begins, packet_received, packet_sent: reading HTTP", &["connection_begins", "packet_"]),
 ];
 
+/// What no accounting of packets can be below.
+const NOTHING: &str = "no agent; programs that do nothing, at all these places";
+
 /// Lets go of all links but those.
 fn keep(links: &Path, wanted: &[&str]) -> Result<()> {
     for entry in fs::read_dir(links)? {
@@ -35,6 +39,18 @@ fn keep(links: &Path, wanted: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn add(part: &mut Part, table: &mut Table, name: &str, connections: Connections, found: &[[Counted; 2]]) {
+    let pairs = Pairs::of(found, |counted| counted.cpu);
+    part.raw(&format!("{name}: {}", connections.words()), pairs.json());
+    table.row([
+        name.to_owned(),
+        connections.words().to_owned(),
+        pairs.without.words(1),
+        pairs.with.words(1),
+        pairs.ratio.words(3),
+    ]);
 }
 
 /// The part.
@@ -56,16 +72,17 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
                 keep(&agent.pins().join("links"), wanted)?;
                 one()
             })?;
-            let pairs = Pairs::of(&found, |counted| counted.cpu);
-            part.raw(&format!("{name}: {}", connections.words()), pairs.json());
-            table.row([
-                name.to_owned(),
-                connections.words().to_owned(),
-                pairs.without.words(1),
-                pairs.with.words(1),
-                pairs.ratio.words(3),
-            ]);
+            add(&mut part, &mut table, name, connections, &found);
         }
+    }
+    let root = stage.group.path.parent().context("the cgroup has no parent")?;
+    for connections in Connections::BOTH {
+        let one = || wrk(stage, connections, OBSERVED, "/small.txt", seconds);
+        let found = alternate(pairs, one, || {
+            let _empty = Empty::attach(stage, root)?;
+            one()
+        })?;
+        add(&mut part, &mut table, NOTHING, connections, &found);
     }
     part.table(table);
     Ok(part)

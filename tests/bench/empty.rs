@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -69,11 +70,11 @@ fn elf() -> Result<Vec<u8>> {
 pub(crate) struct Empty(Ebpf);
 
 impl Empty {
-    /// Attaches them where an agent with nginx' cgroup in scope has its own.
-    pub(crate) fn attach(stage: &Stage) -> Result<Self> {
+    /// Attaches them where an agent with this cgroup in scope has its own.
+    pub(crate) fn attach(stage: &Stage, group: &Path) -> Result<Self> {
         let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
         let btf = Btf::from_sys_fs()?;
-        let group = File::open(&stage.group.path)?;
+        let group = File::open(group)?;
         for (_, name, _) in PROGRAMS.into_iter().filter(|(_, name, _)| *name != PASS) {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             stage

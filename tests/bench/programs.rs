@@ -211,7 +211,7 @@ fn judge(part: &mut Part, load: Load, name: &str, net: f64) {
 
 /// What the kernel says of programs that do nothing, in nanoseconds per run, by name of the empty program.
 fn bias(stage: &Stage, seconds: u32, part: &mut Part) -> Result<BTreeMap<&'static str, f64>> {
-    let empty = Empty::attach(stage)?;
+    let empty = Empty::attach(stage, &stage.group.path)?;
     let mut found: BTreeMap<&'static str, f64> = BTreeMap::new();
     for load in [Load::KeptUnobserved, Load::Clients] {
         let before = empty.read()?;

@@ -279,12 +279,11 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
 }
 
 fn list_of(state: &mut State, name: &str) -> Vec<u8> {
-    let list: Vec<Value> = match name {
-        "jobs" => state.jobs.iter().map(|job| job.json.clone()).collect(),
-        _ => {
-            state.polls += 1;
-            state.nodes.clone()
-        }
+    let list: Vec<Value> = if name == "jobs" {
+        state.jobs.iter().map(|job| job.json.clone()).collect()
+    } else {
+        state.polls += 1;
+        state.nodes.clone()
     };
     // Go writes a list that was never made as null.
     let value = if list.is_empty() { Value::Null } else { Value::Array(list) };
