@@ -2,6 +2,7 @@
 //! kept before it is shown. How it is asked is `scheduler`'s.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +38,12 @@ pub(super) fn asked(settings: &Settings) -> Result<Asked, ConfigError> {
 
 /// Polls until the runtime ends.
 pub(super) struct Poller {
+    state_dir: PathBuf,
+    /// `kept` was looked for, which is when there is first something to ask.
+    is_open: bool,
     kept: Option<Kept>,
+    /// Something was observed that is not in the file yet.
+    unsaved: bool,
     once: Once,
     asked: watch::Receiver<Asked>,
     shown: Shown,
@@ -76,22 +82,25 @@ impl Sink for Filling {
 }
 
 impl Poller {
+    /// Nothing is asked yet.
+    pub(super) fn new(settings: &Settings, asked: watch::Receiver<Asked>, own: Box<dyn Own>) -> Self {
+        let shown = Arc::new(Mutex::new(asked.borrow().as_ref().map(|_| Derived::default())));
+        let state_dir = settings.state_dir.clone();
+        Self { state_dir, is_open: false, kept: None, unsaved: false, once: Once::default(), asked, shown, own }
+    }
+
     /// Opens what was kept. Without a place to keep it in, jobs are observed anew by the next agent, whose counters
-    /// begin anew with them.
-    pub(super) fn open(settings: &Settings, asked: watch::Receiver<Asked>, own: Box<dyn Own>) -> Self {
-        let dir = &settings.state_dir;
-        let kept = Kept::below(dir).inspect_err(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "what is observed of jobs is not kept");
+    /// begin anew with them. What cannot be read stays as it is.
+    fn open(&mut self) {
+        let dir = self.state_dir.display();
+        let kept = Kept::below(&self.state_dir).and_then(|kept| {
+            let failed = |error| std::io::Error::other(format!("{}: {error}", kept.path().display()));
+            self.once = kept.load().map_err(failed)?;
+            Ok(kept)
         });
-        let kept = kept.ok();
-        let once = kept.as_ref().map_or_else(Once::default, |kept| {
-            kept.load().unwrap_or_else(|error| {
-                tracing::warn!(file = %kept.path().display(), %error, "what was observed of jobs begins anew");
-                Once::default()
-            })
-        });
-        let first = asked.borrow().as_ref().map(|_| Derived::default());
-        Self { kept, once, asked, shown: Arc::new(Mutex::new(first)), own }
+        let kept = kept.inspect_err(|error| tracing::warn!(%dir, %error, "what is observed of jobs is not kept"));
+        self.kept = kept.ok();
+        self.is_open = true;
     }
 
     /// What the page shows.
@@ -111,6 +120,9 @@ impl Poller {
                 }
                 continue;
             };
+            if !self.is_open {
+                self.open();
+            }
             let began = std::time::Instant::now();
             let tally = self.poll(&access, &last, &mut polls).await;
             pause = match &tally {
@@ -156,7 +168,8 @@ impl Poller {
         if is_whole && !was_up {
             tracing::info!("the scheduler's API gives its state again");
         }
-        if changed {
+        self.unsaved |= changed;
+        if self.unsaved {
             self.keep().await;
         }
         tally
@@ -166,7 +179,7 @@ impl Poller {
     fn take(&mut self, filling: &Mutex<Filling>, is_whole: bool, now: i64) -> (Option<Tally>, bool) {
         let mut filling = locked(filling);
         self.once = std::mem::take(&mut filling.once);
-        let forgot = is_whole && self.once.settle(now);
+        let forgot = self.once.settle(now, is_whole);
         (is_whole.then(|| std::mem::take(&mut filling.tally)), filling.changed || forgot)
     }
 
@@ -182,6 +195,7 @@ impl Poller {
         });
         if let Ok((once, saved)) = saved.await {
             self.once = once;
+            self.unsaved = saved.is_err();
             if let Err(error) = saved {
                 tracing::warn!(%error, "what was observed of jobs is not kept this time");
             }

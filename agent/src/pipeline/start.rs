@@ -94,7 +94,7 @@ async fn count<S: Store + Send + 'static>(
     let own = Box::new(kernel.own_connections().map_err(Failure::kernel)?);
     let (asked, asks) = watch::channel(asked);
     // Its directory may be one that only a privileged user can make.
-    let poller = Poller::open(settings, asks, own);
+    let poller = Poller::new(settings, asks, own);
     give_up_privileges(settings)?;
     let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
     host::memory::give_back();

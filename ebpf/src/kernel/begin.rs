@@ -64,13 +64,26 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
                 Came::Early => (core::ptr::null_mut(), true),
                 Came::Nothing => (core::ptr::null_mut(), false),
             };
+            // What the agent asks itself is not read. All of it was seen, also what came with the handshake.
+            let own = is_own(&ctx, tcp);
+            let mut seen = 0;
+            let first = if own && !first.is_null() {
+                // SAFETY: this CPU's own, made just now.
+                seen = unsafe { (*first).inbound.seen };
+                core::ptr::null_mut()
+            } else {
+                first
+            };
             if let Some(conn) = CONN.of_or(sk.cast(), first, true) {
                 debug!(&ctx, "connection to port {} is observed as service {}", socket.port, service);
                 // SAFETY: the program's own context.
                 let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
                 if first.is_null() {
                     conn.begin(cookie, service, [socket.received, socket.sent], tcp.next());
-                    if is_own(&ctx, tcp) {
+                    if own {
+                        if conn.inbound.seen < seen {
+                            conn.inbound.seen = seen;
+                        }
                         conn.inbound.set_aside(socket.received, Reason::Agent as u8);
                         conn.outbound.set_aside(socket.sent, Reason::Agent as u8);
                     }

@@ -65,6 +65,10 @@ fn ends(ctx: BtfTracePointContext) -> i32 {
     totals::count(socket, totals::CLOSED);
     totals::round_trip(socket, tcp.round_trip());
     if socket.flags & OBSERVED == 0 {
+        // Nobody reads it, but something may have been kept for it before that was known.
+        if let Some(stash) = stash::of(tcp.sk()) {
+            stash::clear(stash);
+        }
         return 0;
     }
     if let Some(conn) = CONN.of(tcp.sk(), false) {

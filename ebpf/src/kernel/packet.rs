@@ -19,7 +19,7 @@ use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
-use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
+use super::tcp::{CLOSE, LISTEN, SYN_RECEIVED, Tcp};
 use super::udp;
 
 /// Let the packet pass.
@@ -226,7 +226,14 @@ extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
         return 0;
     }
     let from = u64::from(from);
-    keep_early(skb, posting::INBOUND as u32, header.payload, from, from.wrapping_add(u64::from(header.len)))
+    let kept = keep_early(skb, posting::INBOUND as u32, header.payload, from, from.wrapping_add(u64::from(header.len)));
+    // It may have ended meanwhile, and nobody would look at what was kept just now.
+    if tcp.state() == CLOSE {
+        if let Some(stash) = stash::of(sk) {
+            stash::clear(stash);
+        }
+    }
+    kept
 }
 
 /// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did.

@@ -107,6 +107,10 @@ impl Once {
         if !self.jobs.contains_key(&key) && self.floor.is_some_and(|floor| created <= floor) {
             return false;
         }
+        // A list may be longer than there is room for.
+        if self.jobs.len() > self.most.saturating_mul(2) {
+            self.trim();
+        }
         let seen = self.jobs.entry(key).or_insert(Seen { created, last: now, observed: 0 });
         seen.last = now;
         let waited = if seen.observed & QUEUED == 0 { job.queue_seconds() } else { None };
@@ -126,11 +130,18 @@ impl Once {
         true
     }
 
-    /// After a whole list: forgets what has not been on one for long, and what there is no room for. Whether anything
-    /// was forgotten.
-    pub fn settle(&mut self, now: i64) -> bool {
+    /// After a list: forgets what there is no room for and, if it was a `whole` one, what has not been on one for long.
+    /// Whether anything was forgotten.
+    pub fn settle(&mut self, now: i64, whole: bool) -> bool {
         let before = self.jobs.len();
-        self.jobs.retain(|_, seen| now.saturating_sub(seen.last) < REMEMBERED);
+        if whole {
+            self.jobs.retain(|_, seen| now.saturating_sub(seen.last) < REMEMBERED);
+        }
+        self.trim();
+        self.jobs.len() != before
+    }
+
+    fn trim(&mut self) {
         if self.jobs.len() > self.most {
             let mut by_age: Vec<(i64, i64)> = self.jobs.values().map(|seen| (seen.created, seen.last)).collect();
             by_age.sort_unstable();
@@ -142,7 +153,6 @@ impl Once {
                 self.jobs.retain(|_, seen| seen.created > floor);
             }
         }
-        self.jobs.len() != before
     }
 
     /// What was observed so far.

@@ -105,7 +105,7 @@ fn what_there_is_no_room_for_is_not_observed_again() {
     for id in 0..30 {
         once.job(&job(id, "completed", [Some(i64::from(id)), Some(100), Some(200)]), 0);
     }
-    assert!(once.settle(0));
+    assert!(once.settle(0, true));
     assert_eq!((once.remembered(), observed(&once)), (10, (30, 30)));
     for id in 0..30 {
         assert!(!once.job(&job(id, "completed", [Some(i64::from(id)), Some(100), Some(200)]), 0), "{id}");
@@ -114,10 +114,21 @@ fn what_there_is_no_room_for_is_not_observed_again() {
 }
 
 #[test]
+fn lists_that_break_off_take_no_more_room_than_whole_ones() {
+    let mut once = Once::with_room(10);
+    for id in 0..100 {
+        once.job(&job(id, "completed", [Some(i64::from(id)), Some(100), Some(200)]), 0);
+        assert!(once.remembered() <= 21, "{}", once.remembered());
+    }
+    once.settle(0, false);
+    assert_eq!((once.remembered(), observed(&once)), (10, (100, 100)));
+}
+
+#[test]
 fn a_job_that_is_gone_for_long_is_forgotten() {
     let mut once = Once::default();
     once.job(&job(1, "completed", [Some(1), Some(2), Some(3)]), 0);
-    assert!(!once.settle(7 * 24 * 3_600 * SECOND));
-    assert!(once.settle(9 * 24 * 3_600 * SECOND));
+    assert!(!once.settle(7 * 24 * 3_600 * SECOND, true));
+    assert!(once.settle(9 * 24 * 3_600 * SECOND, true));
     assert_eq!(once.remembered(), 0);
 }
