@@ -2,8 +2,9 @@
 
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::wait;
@@ -45,6 +46,19 @@ impl Process {
     /// When the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.pid()?, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Stops it and waits until all its threads have: a thread goes on running after `SIGSTOP` was sent until the one that
+    /// the kernel chose for it was scheduled (kernel/signal.c, `do_signal_stop`).
+    ///
+    /// # Errors
+    /// When the process is gone, or ends instead.
+    pub fn stop(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        match waitpid(self.pid()?, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(()),
+            other => bail!("{} did not stop: {other:?}", self.name),
+        }
     }
 
     /// Whether it ended, and how.

@@ -47,7 +47,7 @@ fn asleep_for(least: Duration) -> Result<()> {
     exchange(&mut connections, &kept, 10)?;
     agent.scrape()?;
 
-    agent.process().signal(Signal::SIGSTOP)?;
+    agent.process().stop()?;
     let began = Instant::now();
     let mut short = Counted::default();
     for part in 1..=10 {
@@ -102,7 +102,7 @@ fn a_full_journal_costs_detail_and_no_bytes() -> Result<()> {
     let server = Server::start(&namespace, "127.0.0.1:8080", 2 * AT_ONCE)?;
     let request = request();
     let mut connections = open(&namespace, server.address(), AT_ONCE)?;
-    agent.process().signal(Signal::SIGSTOP)?;
+    agent.process().stop()?;
     exchange(&mut connections, &request, 80_000 / 16)?;
     agent.process().signal(Signal::SIGCONT)?;
     // Taken into the books, so that there is room again.
@@ -129,7 +129,7 @@ fn connections_that_end_while_the_journal_is_full_keep_their_bytes() -> Result<(
     let server = Server::start(&namespace, "127.0.0.1:8080", 2 * AT_ONCE)?;
     let request = request();
     let mut connections = open(&namespace, server.address(), AT_ONCE)?;
-    agent.process().signal(Signal::SIGSTOP)?;
+    agent.process().stop()?;
     exchange(&mut connections, &request, 80_000 / 16)?;
     let mut all = counted(&connections);
     drop(connections);

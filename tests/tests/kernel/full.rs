@@ -105,7 +105,7 @@ fn a_full_journal_costs_detail() -> Result<()> {
     const REQUESTS: usize = 1_000;
     let namespace = Namespace::new()?;
     let mut agent = Small::start(&namespace, "ring_bytes = 65536")?;
-    agent.agent.process().signal(Signal::SIGSTOP)?;
+    agent.agent.process().stop()?;
     let (mut client, mut server) = connection(&namespace, 8080)?;
     for _ in 0..REQUESTS {
         client.write_all(REQUEST)?;

@@ -142,7 +142,7 @@ fn an_interface_that_is_replaced_at_once_is_counted() -> Result<()> {
     let first = ground.exact(&agent, "va")?;
     for (name, before) in [("va", first), ("vb", [0, 0])] {
         // The same index, before the agent looked.
-        agent.process().signal(Signal::SIGSTOP)?;
+        agent.process().stop()?;
         ground.here.ip(&["link", "delete", "va"])?;
         ground.link(name)?;
         agent.process().signal(Signal::SIGCONT)?;
@@ -191,7 +191,7 @@ fn an_interface_that_moves_away_and_back_is_counted_while_it_is_here() -> Result
     ground.exact(&agent, "va")?;
 
     // Away and back before the agent looked.
-    agent.process().signal(Signal::SIGSTOP)?;
+    agent.process().stop()?;
     ground.here.ip(&["link", "set", "va", "netns", away.name()])?;
     away.ip(&["link", "set", "va", "netns", ground.here.name()])?;
     ground.up("va")?;
