@@ -46,10 +46,8 @@ pub struct Stash {
     /// Where a search is, `[to put in, to take out]`. Here and not on the stack, because what the verifier knows of an
     /// index it follows apart for each value.
     pub cursors: [[u32; 2]; 2],
-    /// Where the piece that was found last begins ...
-    pub found_from: u64,
-    /// ... and how long it is.
-    pub found_len: u64,
+    /// Not used any more: the record of a pinned map keeps its size.
+    pub spare: [u64; 2],
 }
 
 const _: () = assert!(size_of::<Stash>() <= 8 * 1024 - 256);

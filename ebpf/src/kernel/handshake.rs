@@ -6,13 +6,15 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sk_fullsock, bpf_skb_load_bytes};
 use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::http::side::OPAQUE;
 use sockmeter_ebpf::layout::LOSS_STASH;
 use sockmeter_ebpf::posting::{INBOUND, Reason};
+use sockmeter_ebpf::stash::{BLOCK, Block};
 
 use super::begin::service_of;
+use super::bounds;
 use super::maps::{HANDSHAKES, STASH};
 use super::outside::Kernel;
 use super::packet::{Header, SYN};
@@ -24,13 +26,11 @@ use super::tcp::Tcp;
 pub(super) struct Handshake {
     /// Ports, `local << 16 | remote`; 0: nothing is here.
     ports: u32,
-    /// 1 + the number of the block that the bytes are kept in; 0: in none.
-    block: u32,
-    /// How many there are.
+    /// How many bytes are kept in `bytes`.
     len: u32,
-    pad: u32,
     /// A connection of no socket yet.
     conn: Conn,
+    bytes: Block,
 }
 
 /// A connection to read a packet into that is sent to a listener, if there is anything in it.
@@ -52,7 +52,6 @@ extern "C" fn begin_handshake(skb: *mut __sk_buff) -> u32 {
     // SAFETY: as in `begin`.
     let here = unsafe { &mut *here };
     here.ports = 0;
-    drop_block(here);
     let (Some(local), Some(header)) = (listening_on(skb), Header::read(skb)) else {
         return 0;
     };
@@ -70,8 +69,16 @@ extern "C" fn begin_handshake(skb: *mut __sk_buff) -> u32 {
     here.conn.inbound.seen = until;
     here.conn.payload = header.payload;
     here.conn.reading = [0, until];
-    here.len = header.len;
-    here.block = stash::block_of(skb, header.payload, header.len).map_or(0, |block| block + 1);
+    here.len = 0;
+    // SAFETY: `bytes` has `BLOCK` bytes.
+    let copied = bounds::is_within(header.len, BLOCK)
+        && unsafe {
+            let len = bounds::sized::<BLOCK>(header.len);
+            bpf_skb_load_bytes(skb.cast::<c_void>(), header.payload, here.bytes.bytes.as_mut_ptr().cast(), len) == 0
+        };
+    if copied {
+        here.len = header.len;
+    }
     here.ports = u32::from(local) << 16 | u32::from(header.source);
     1
 }
@@ -87,14 +94,6 @@ fn listening_on(skb: *mut __sk_buff) -> Option<u16> {
         }
         let sk = bpf_sk_fullsock(sk);
         if sk.is_null() { None } else { Some((*sk).src_port as u16) }
-    }
-}
-
-#[inline(always)]
-fn drop_block(here: &mut Handshake) {
-    if here.block != 0 {
-        stash::give_back(here.block - 1);
-        here.block = 0;
     }
 }
 
@@ -124,7 +123,6 @@ pub(super) fn came(tcp: Tcp) -> Came {
     if here.conn.inbound.base != tcp.next()[0] {
         return Came::Early;
     }
-    drop_block(here);
     if here.conn.inbound.phase == OPAQUE && here.conn.inbound.reason == Reason::Lost as u8 {
         here.conn.inbound.reason = Reason::SynData as u8;
         here.conn.cut = 1 + Reason::SynData as u8;
@@ -141,22 +139,15 @@ pub(super) fn keep(sk: *mut c_void, conn: &mut Conn) {
     // SAFETY: as in `begin`.
     let here = unsafe { &mut *here };
     let ahead = here.conn.inbound.base.wrapping_sub(conn.inbound.base);
-    if here.block == 0 || ahead.cast_signed() <= 0 {
-        drop_block(here);
+    if here.len == 0 || ahead.cast_signed() <= 0 {
         return;
     }
     let from = u64::from(ahead);
-    let block = here.block - 1;
-    here.block = 0;
-    let kept = match STASH.of(sk, true) {
-        Some(stash) => stash::keep_block(stash, INBOUND, from, here.len, block),
-        None => false,
-    };
-    if kept {
+    let bytes = here.bytes.bytes.as_ptr();
+    if STASH.of(sk, true).is_some_and(|stash| stash::keep_copy(stash, INBOUND, from, here.len, bytes)) {
         conn.inbound.stashed = 1;
         conn.inbound.seen = from.wrapping_add(u64::from(here.len));
     } else {
-        stash::give_back(block);
         Kernel.lost(LOSS_STASH);
     }
 }

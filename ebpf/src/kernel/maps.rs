@@ -143,7 +143,7 @@ pub(super) struct Desk {
 /// Desks per CPU.
 pub(super) const DESKS: u32 = 4;
 
-/// What came with the handshake of the connection that this CPU is about to make: 2 KiB.
+/// What came with the handshake of the connection that this CPU is about to make: 18 KiB.
 #[btf_map]
 pub(super) static HANDSHAKES: PerCpuArray<Handshake, 1> = PerCpuArray::new();
 

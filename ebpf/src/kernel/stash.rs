@@ -1,18 +1,22 @@
-//! Keeping and finding bytes that arrived early. Several CPUs may put in at once, only the holder of the connection's
-//! try-lock (receive) or of the socket's lock (send) takes out.
+//! Keeping bytes that arrived early. Finding them, and the items they are kept in, are in `items`.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes};
 use sockmeter_ebpf::conn::{Outside as _, Steps};
 use sockmeter_ebpf::http::side::NEVER;
-use sockmeter_ebpf::stash::{APPENDED, BLOCK, Block, FILLING, FREE, ITEMS, Item, READY, Stash};
+use sockmeter_ebpf::stash::{APPENDED, BLOCK, FREE, ITEMS, READY, Stash};
 
-use super::atomic::{claim, set};
+use super::atomic::set;
 use super::bounds;
 use super::maps::{BLOCKS, FREE_BLOCKS, STASH, STASHED};
 use super::outside::Kernel;
+
+mod items;
+
+use items::take;
+pub(super) use items::{clear, find};
 
 /// Pieces of one segment: as many as a direction can hold.
 const PIECES: u32 = ITEMS;
@@ -84,35 +88,47 @@ extern "C" fn keep_piece(skb: *mut __sk_buff, stash: *mut Stash, place: u64, fro
     u32::from((len <= APPENDED && piece.append(stash)) || piece.put(stash))
 }
 
-/// Keeps `len` bytes at `from` that are in a block already; false if there is no room.
+/// Keeps the `len` bytes at `bytes`, at most `BLOCK`; false if there is no room.
 #[inline(always)]
-pub(super) fn keep_block(stash: &mut Stash, direction: usize, from: u64, len: u32, block: u32) -> bool {
+pub(super) fn keep_copy(stash: &mut Stash, direction: usize, from: u64, len: u32, bytes: *const u8) -> bool {
+    let copy = |block| {
+        let Some(to) = BLOCKS.get_ptr_mut(block) else {
+            return false;
+        };
+        // SAFETY: a block has `BLOCK` bytes; kernel memory is copied by a helper that fails instead of faulting.
+        bounds::is_within(len, BLOCK)
+            && unsafe { bpf_probe_read_kernel(to.cast(), bounds::sized::<BLOCK>(len), bytes.cast()) } == 0
+    };
+    let kept = put(stash, direction, from, len, copy);
+    if kept {
+        super::atomic::count(&raw mut stash.arrivals[direction & 1]);
+    }
+    kept
+}
+
+/// Puts `len` bytes into a block of their own, into which `copy` copies them.
+#[inline(always)]
+fn put(stash: &mut Stash, direction: usize, from: u64, len: u32, copy: impl FnOnce(u32) -> bool) -> bool {
     let Some(item) = take(stash, direction, NEVER) else {
         return false;
     };
     // SAFETY: claimed above, nobody else writes it.
     let item = unsafe { &mut *item };
+    let Ok(Some(block)) = FREE_BLOCKS.pop() else {
+        set(&raw mut item.state, FREE);
+        return false;
+    };
+    in_use(1);
+    if !copy(block) {
+        give_back(block);
+        set(&raw mut item.state, FREE);
+        return false;
+    }
     item.from = from;
     item.len = len;
     item.block = block;
     set(&raw mut item.state, READY);
-    super::atomic::count(&raw mut stash.arrivals[direction & 1]);
     true
-}
-
-/// Copies the `len` bytes at `at` in a packet into a block of their own; `None` if there is none, or if they are too many.
-#[inline(always)]
-pub(super) fn block_of(skb: *mut __sk_buff, at: u32, len: u32) -> Option<u32> {
-    let Ok(Some(block)) = FREE_BLOCKS.pop() else {
-        return None;
-    };
-    in_use(1);
-    let piece = Piece { skb, direction: 0, at, from: 0, len };
-    if piece.copy::<BLOCK>(block, 0) {
-        return Some(block);
-    }
-    give_back(block);
-    None
 }
 
 /// A piece of a segment that is to be kept.
@@ -147,26 +163,7 @@ impl Piece {
     /// Puts it into a block of its own.
     #[inline(always)]
     fn put(&self, stash: &mut Stash) -> bool {
-        let Some(item) = take(stash, self.direction, NEVER) else {
-            return false;
-        };
-        // SAFETY: claimed above, nobody else writes it.
-        let item = unsafe { &mut *item };
-        let Ok(Some(block)) = FREE_BLOCKS.pop() else {
-            set(&raw mut item.state, FREE);
-            return false;
-        };
-        in_use(1);
-        if !self.copy::<BLOCK>(block, 0) {
-            give_back(block);
-            set(&raw mut item.state, FREE);
-            return false;
-        }
-        item.from = self.from;
-        item.len = self.len;
-        item.block = block;
-        set(&raw mut item.state, READY);
-        true
+        put(stash, self.direction, self.from, self.len, |block| self.copy::<BLOCK>(block, 0))
     }
 
     /// Copies it to `offset` (at most `BLOCK - MOST`) in a block, if it has at most `MOST` bytes.
@@ -195,167 +192,9 @@ impl Piece {
     }
 }
 
-/// Looks for an item to claim. Wide fields only: see `Finding`.
-struct Claiming {
-    items: *mut Item,
-    cursor: *mut u32,
-    /// Where the bytes of the wanted item end; `NEVER`: a free one is wanted.
-    end: u64,
-    /// 1 + the number of the item.
-    claimed: u64,
-}
-
-impl Steps for Claiming {
-    #[inline(always)]
-    fn step(&mut self) -> bool {
-        let index = following(self.cursor);
-        let item = item(self.items, index);
-        // SAFETY: a field of socket storage.
-        let state = unsafe { &raw mut (*item).state };
-        let mut wanted = FREE;
-        if self.end != NEVER {
-            // SAFETY: fields of socket storage; if another CPU changes them meanwhile, the claim fails.
-            let end = unsafe { (*item).from.wrapping_add(u64::from((*item).len)) };
-            if end != self.end {
-                return true;
-            }
-            wanted = READY;
-        }
-        if claim(state, wanted, FILLING) {
-            self.claimed = u64::from(index) + 1;
-            return false;
-        }
-        true
-    }
-}
-
-/// Claims a free item, or the one whose bytes end at `end`.
-#[inline(always)]
-fn take(stash: &mut Stash, direction: usize, end: u64) -> Option<*mut Item> {
-    let claimed = claim_item(stash, direction as u32, end);
-    if claimed == 0 { None } else { Some(item(items(stash, direction), claimed - 1)) }
-}
-
-/// 1 + the number of the item, 0 if there is none.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn claim_item(stash: *mut Stash, direction: u32, end: u64) -> u32 {
-    // SAFETY: the caller's own, checked for null here.
-    let Some(stash) = (unsafe { stash.as_mut() }) else {
-        return 0;
-    };
-    let direction = direction as usize;
-    let cursor = &raw mut stash.cursors[direction & 1][0];
-    let mut claiming = Claiming { items: items(stash, direction), cursor, end, claimed: 0 };
-    Kernel::repeat(ITEMS, &mut claiming);
-    claiming.claimed as u32
-}
-
-#[inline(always)]
-fn items(stash: &mut Stash, direction: usize) -> *mut Item {
-    (&raw mut stash.items[direction & 1]).cast()
-}
-
-/// The number under the cursor, which moves on. It goes round, so a search may begin anywhere.
-#[inline(always)]
-fn following(cursor: *mut u32) -> u32 {
-    // SAFETY: a field of socket storage. Others that put in may move it too: they all try every item.
-    unsafe {
-        let index = cursor.read_volatile();
-        cursor.write_volatile(index.wrapping_add(1));
-        index & (ITEMS - 1)
-    }
-}
-
-/// The item of this number; the verifier sees that there is one.
-#[inline(always)]
-fn item(items: *mut Item, index: u32) -> *mut Item {
-    items.wrapping_add((index & (ITEMS - 1)) as usize)
-}
-
-/// A piece that is to be read next.
-#[derive(Clone, Copy)]
-pub(super) struct Found {
-    pub(super) from: u64,
-    pub(super) len: u64,
-    pub(super) block: *const Block,
-}
-
-/// Wide fields only: the compiler joins stores to neighbours, and the verifier wants them aligned on the stack.
-struct Finding {
-    items: *mut Item,
-    cursor: *mut u32,
-    want: u64,
-    from: u64,
-    len: u64,
-    block: u64,
-    found: u64,
-}
-
-impl Steps for Finding {
-    #[inline(always)]
-    fn step(&mut self) -> bool {
-        let item = item(self.items, following(self.cursor));
-        // SAFETY: a field of socket storage that other CPUs may be writing.
-        if unsafe { core::ptr::read_volatile(&raw const (*item).state) } != READY {
-            return true;
-        }
-        // SAFETY: ready items are only changed by the caller.
-        let (from, len, block) = unsafe { ((*item).from, (*item).len, (*item).block) };
-        let until = from.wrapping_add(u64::from(len));
-        if until <= self.want {
-            // Somebody may be appending to it just now: then it is dropped the next time.
-            // SAFETY: a field of socket storage.
-            if claim(unsafe { &raw mut (*item).state }, READY, FILLING) {
-                drop_item(item);
-            }
-            return true;
-        }
-        if from > self.want {
-            return true;
-        }
-        self.from = from;
-        self.len = u64::from(len);
-        self.block = u64::from(block);
-        self.found = 1;
-        false
-    }
-}
-
-/// The piece that covers `want`; those that lie wholly in front of it are dropped on the way.
-#[inline(always)]
-pub(super) fn find(stash: &mut Stash, direction: usize, want: u64) -> Option<Found> {
-    let block = find_kept(stash, direction as u32, want);
-    if block == 0 {
-        return None;
-    }
-    let block = BLOCKS.get_ptr(block - 1)?;
-    Some(Found { from: stash.found_from, len: stash.found_len, block })
-}
-
-/// 1 + the number of the block, 0 if there is none; where it lies is left in the stash. Global: see `outside`.
-#[unsafe(no_mangle)]
-extern "C" fn find_kept(stash: *mut Stash, direction: u32, want: u64) -> u32 {
-    // SAFETY: the caller's own, checked for null here.
-    let Some(stash) = (unsafe { stash.as_mut() }) else {
-        return 0;
-    };
-    let direction = direction as usize;
-    let items = items(stash, direction);
-    let cursor = &raw mut stash.cursors[direction & 1][1];
-    let mut finding = Finding { items, cursor, want, from: 0, len: 0, block: 0, found: 0 };
-    Kernel::repeat(ITEMS, &mut finding);
-    if finding.found == 0 {
-        return 0;
-    }
-    stash.found_from = finding.from;
-    stash.found_len = finding.len;
-    finding.block as u32 + 1
-}
-
 /// Gives a block back.
 #[inline(always)]
-pub(super) fn give_back(block: u32) {
+fn give_back(block: u32) {
     let _ = FREE_BLOCKS.push(&block, 0);
     in_use(u64::MAX);
 }
@@ -366,20 +205,4 @@ fn in_use(more: u64) {
     if let Some(count) = STASHED.get_ptr_mut(0) {
         super::atomic::add(count, more);
     }
-}
-
-#[inline(always)]
-fn drop_item(item: *mut Item) {
-    // SAFETY: an item of socket storage that the caller may change.
-    unsafe {
-        give_back((*item).block);
-        set(&raw mut (*item).state, FREE);
-    }
-}
-
-/// Frees everything.
-#[inline(always)]
-pub(super) fn clear(stash: &mut Stash) {
-    let _ = find(stash, 0, u64::MAX);
-    let _ = find(stash, 1, u64::MAX);
 }
