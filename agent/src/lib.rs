@@ -1,6 +1,6 @@
 //! The agent: everything of sockmeter that runs in user space. The kernel programs are in `../../ebpf`.
 //!
-//! Stages, each of which imports earlier ones only: `snapshot`, `attribution` (with `route`), `model`, `exposition`.
+//! Stages, each of which imports earlier ones only: `snapshot`, `owner`, `attribution` (with `route`), `model`, `exposition`.
 //! The rim touches the outside world: `kernel`, `host`, `node`, `http`, `upstream`, `scheduler`, `cli`,
 //! `config`. `pipeline` puts them together.
 // Expected in two places: `kernel::syscall` and `host::memory`.
@@ -15,6 +15,7 @@ pub mod http;
 pub mod kernel;
 pub mod model;
 pub mod node;
+pub mod owner;
 pub mod pipeline;
 pub mod route;
 pub mod scheduler;

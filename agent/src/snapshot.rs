@@ -2,9 +2,11 @@
 //! are is `attribution`'s.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use sockmeter_ebpf::interface::Interface;
 pub use sockmeter_ebpf::layout::Spill;
+pub use sockmeter_ebpf::place::{PlaceKey, PlaceTotals};
 pub use sockmeter_ebpf::posting::Posting;
 pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsKey};
 
@@ -15,6 +17,12 @@ pub struct Snapshot {
     pub live: BTreeMap<Live, u64>,
     /// Bytes by key, of live and ended sockets.
     pub totals: Vec<(TotalsKey, Totals)>,
+    /// Bytes by the place of the sockets' makers, of live and ended sockets.
+    pub places: Vec<PlaceBytes>,
+    /// Bytes of places that found no room, `[received, sent]`.
+    pub overflow: [u64; 2],
+    /// When this was read, nanoseconds of `CLOCK_MONOTONIC`.
+    pub now: u64,
     /// Round-trip times of ended TCP sockets.
     pub round_trips: Vec<(RoundTripKey, RoundTrips)>,
     /// `[opened, closed]`, indexed by 4 * (0 TCP, 1 UDP) + role.
@@ -29,6 +37,26 @@ pub struct Snapshot {
     pub maps: Vec<MapFill>,
     /// The programs.
     pub programs: Vec<ProgramState>,
+}
+
+/// The bytes of one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceBytes {
+    /// Number of its slot.
+    pub slot: u32,
+    /// What it holds.
+    pub totals: PlaceTotals,
+    /// Its cgroups.
+    pub standing: Standing,
+}
+
+/// The cgroups of a place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The path of each within its hierarchy, v2 first, `/` at the front, empty for the root; `None` if it is not known.
+    pub paths: Arc<Vec<Option<Vec<u8>>>>,
+    /// Since when one of them is gone, nanoseconds of `CLOCK_MONOTONIC`: nobody comes to this place any more.
+    pub gone: Option<u64>,
 }
 
 /// One interface.

@@ -8,7 +8,7 @@ use allocation_counter::measure;
 use sockmeter::exposition::accounts::Accounts;
 use sockmeter::exposition::{Format, Page};
 use sockmeter::model::sockets::Bounds;
-use sockmeter::model::{Books, Forgetful, ServiceSettings};
+use sockmeter::model::{Books, Forgetful, ServiceSettings, Sums};
 use sockmeter::route::Routes;
 use sockmeter::snapshot::{Posting, Snapshot};
 use sockmeter_ebpf::posting::KIND_EXCHANGE;
@@ -58,6 +58,7 @@ fn page(books: &Books<Forgetful>) -> u64 {
         cells: books.cells(),
         rates: &rates,
         snapshot: &snapshot,
+        holders: Sums::default(),
         bounds: Bounds { ports: 100, processes: 200 },
         refused: 0,
         damaged: 0,

@@ -2,7 +2,7 @@
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 
@@ -85,8 +85,30 @@ pub mod field {
     pub const NAMESPACES_NET: usize = 26;
     /// `struct sock`: sk_userlocks; its offset is in bits, since some kernels have it in the middle of a byte.
     pub const SK_USERLOCKS: usize = 27;
+    /// `struct task_struct`: cgroups.
+    pub const TASK_CGROUPS: usize = 28;
+    /// `struct css_set`: dfl_cgrp, its cgroup v2.
+    pub const SET_UNIFIED: usize = 29;
+    /// `struct css_set`: subsys, a pointer for each controller.
+    pub const SET_STATES: usize = 30;
+    /// `struct cgroup`: root.
+    pub const CGROUP_ROOT: usize = 31;
+    /// `struct cgroup_root`: hierarchy_id.
+    pub const ROOT_HIERARCHY: usize = 32;
+    /// `struct kernfs_node`: name.
+    pub const NODE_NAME: usize = 33;
+    /// `struct task_struct`: start_boottime.
+    pub const TASK_STARTED: usize = 34;
+    /// `struct task_struct`: flags.
+    pub const TASK_FLAGS: usize = 35;
+    /// `struct socket`: sk.
+    pub const SOCKET_SK: usize = 36;
+    /// `struct task_struct`: tgid.
+    pub const TASK_GROUP: usize = 37;
+    /// `struct sock_common`: skc_family.
+    pub const SKC_FAMILY: usize = 38;
     /// How many.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 39;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -118,6 +140,17 @@ pub mod field {
         ("task_struct", "nsproxy"),
         ("nsproxy", "net_ns"),
         ("sock", "sk_userlocks"),
+        ("task_struct", "cgroups"),
+        ("css_set", "dfl_cgrp"),
+        ("css_set", "subsys"),
+        ("cgroup", "root"),
+        ("cgroup_root", "hierarchy_id"),
+        ("kernfs_node", "name"),
+        ("task_struct", "start_boottime"),
+        ("task_struct", "flags"),
+        ("socket", "sk"),
+        ("task_struct", "tgid"),
+        ("sock_common", "skc_family"),
     ];
 }
 
@@ -198,4 +231,6 @@ pub mod books {
     pub const CELL: usize = 640;
     /// One service's ledger.
     pub const LEDGER: usize = 512;
+    /// One job or container.
+    pub const HOLDER: usize = 640;
 }

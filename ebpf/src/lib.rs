@@ -19,6 +19,7 @@ pub mod http;
 pub mod interface;
 pub mod layout;
 pub mod message;
+pub mod place;
 pub mod posting;
 pub mod settle;
 pub mod socket;

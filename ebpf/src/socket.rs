@@ -157,7 +157,8 @@ pub struct RoundTrips {
 }
 const _: () = assert!(size_of::<RoundTrips>() == 128);
 
-/// What the snapshot pass says about one live socket, written to the iterator's file.
+/// What the snapshot pass says about one live socket, written to the iterator's file; a `Place` follows, all 0 if it is not
+/// known.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Live {

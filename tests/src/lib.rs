@@ -4,8 +4,10 @@
 
 pub mod agent;
 pub mod attack;
+pub mod cgroup;
 pub mod client;
 pub mod connection;
+pub mod jobs;
 pub mod load;
 pub mod lossy_path;
 pub mod message;

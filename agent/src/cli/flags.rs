@@ -126,6 +126,7 @@ impl Flags {
             service: None,
             upstream: None,
             limits: None,
+            jobs: None,
             kernel: None,
         };
         for (name, ports) in self.service {

@@ -48,6 +48,7 @@ pub(super) fn read(
         service: None,
         upstream: None,
         limits: None,
+        jobs: None,
         kernel: None,
     };
     for word in words(&variables.text("SERVICE")?.unwrap_or_default()) {

@@ -74,6 +74,8 @@ pub struct Input {
     pub upstream: Option<BTreeMap<String, String>>,
     /// Bounds of label sets.
     pub limits: Option<LimitsInput>,
+    /// What is a job.
+    pub jobs: Option<JobsInput>,
     /// Sizes of the kernel side's maps.
     pub kernel: Option<KernelInput>,
 }
@@ -104,6 +106,21 @@ pub struct LimitsInput {
     pub ports: Option<usize>,
     /// Distinct `process` labels before `other`.
     pub processes: Option<usize>,
+    /// Jobs with series of their own before `other`.
+    pub jobs: Option<usize>,
+    /// Containers and units with series of their own before `other`.
+    pub containers: Option<usize>,
+}
+
+/// The `[jobs]` table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsInput {
+    /// Regular expressions of cgroup paths with a group `job`.
+    pub rules: Option<Vec<String>>,
+    /// Seconds for which series are kept after the end.
+    #[serde(alias = "keep-seconds")]
+    pub keep_seconds: Option<u64>,
 }
 
 /// The `[kernel]` table.
@@ -126,4 +143,8 @@ pub struct KernelInput {
     pub interfaces: Option<u32>,
     /// Series of exchanges.
     pub cells: Option<u32>,
+    /// Sets of cgroups by which jobs and containers are told apart.
+    pub places: Option<u32>,
+    /// Cgroups whose names are known.
+    pub cgroups: Option<u32>,
 }

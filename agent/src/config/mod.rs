@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use input::{Input, KernelInput, LimitsInput, ServiceInput};
+pub use input::{Input, JobsInput, KernelInput, LimitsInput, ServiceInput};
 pub use later::refuse_unavailable;
 pub use layers::{Layers, Origin};
 pub(crate) use pieces::{named_path, named_ports, named_text};

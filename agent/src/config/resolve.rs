@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Uri;
+use regex_lite::Regex;
 
 use super::layers::Found;
 use super::service::check_name;
 use super::settings::{
-    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
+    Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
     TlsFiles, Upstream,
 };
 use super::{ConfigError, Input, KernelInput, Layers, Origin, Service};
@@ -45,6 +47,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
             )?,
         },
         limits: resolver.limits()?,
+        jobs: resolver.jobs()?,
         kernel: resolver.kernel()?,
     };
     Ok(Effective { settings, origins: resolver.origins })
@@ -208,7 +211,34 @@ impl Resolver {
         let default = Limits::default();
         let ports = self.take("limits.ports", |input| input.limits.as_ref()?.ports);
         let processes = self.take("limits.processes", |input| input.limits.as_ref()?.processes);
-        Ok(Limits { ports: positive(ports, default.ports)?, processes: positive(processes, default.processes)? })
+        let jobs = self.take("limits.jobs", |input| input.limits.as_ref()?.jobs);
+        let containers = self.take("limits.containers", |input| input.limits.as_ref()?.containers);
+        Ok(Limits {
+            ports: positive(ports, default.ports)?,
+            processes: positive(processes, default.processes)?,
+            jobs: positive(jobs, default.jobs)?,
+            containers: positive(containers, default.containers)?,
+        })
+    }
+
+    fn jobs(&mut self) -> Result<Jobs, ConfigError> {
+        let default = Jobs::default();
+        let rules = self.take("jobs.rules", |input| input.jobs.as_ref()?.rules.clone());
+        for rule in rules.iter().flat_map(|found| &found.value) {
+            let has_group = Regex::new(rule).is_ok_and(|rule| rule.capture_names().flatten().any(|name| name == "job"));
+            if !has_group {
+                let place = rules.as_ref().map(|found| found.place.clone()).unwrap_or_default();
+                return Err(ConfigError::new(format!(
+                    "{place} has {rule:?}, wanted a regular expression with a group named job"
+                ))
+                .hint("such as '/batch/(?<job>[a-z0-9-]+)$', which is looked for in the paths of cgroups"));
+            }
+        }
+        let keep = self.take("jobs.keep_seconds", |input| input.jobs.as_ref()?.keep_seconds);
+        Ok(Jobs {
+            rules: rules.map_or(default.rules, |found| found.value),
+            keep: keep.map_or(default.keep, |found| Duration::from_secs(found.value)),
+        })
     }
 
     fn kernel(&mut self) -> Result<Kernel, ConfigError> {
@@ -236,6 +266,9 @@ impl Resolver {
             listeners: entries("kernel.listeners", |kernel| kernel.listeners, 1, default.listeners)?,
             interfaces: entries("kernel.interfaces", |kernel| kernel.interfaces, 1, default.interfaces)?,
             cells: entries("kernel.cells", |kernel| kernel.cells, 256, default.cells)?,
+            // Slot 0 is for what finds no room.
+            places: entries("kernel.places", |kernel| kernel.places, 2, default.places)?,
+            cgroups: entries("kernel.cgroups", |kernel| kernel.cgroups, 1, default.cgroups)?,
         })
     }
 

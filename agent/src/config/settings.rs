@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -38,6 +39,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds of label sets.
     pub limits: Limits,
+    /// What is a job.
+    pub jobs: Jobs,
     /// Sizes of the kernel side's maps.
     pub kernel: Kernel,
 }
@@ -164,6 +167,19 @@ pub struct Limits {
     pub ports: usize,
     /// Distinct `process` labels.
     pub processes: usize,
+    /// Jobs that have series at a time.
+    pub jobs: usize,
+    /// Containers and units that have series at a time.
+    pub containers: usize,
+}
+
+/// What is a job, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jobs {
+    /// Patterns of cgroup paths, looked at before the built-in ones.
+    pub rules: Vec<String>,
+    /// How long the series of a job or a container are kept after its end.
+    pub keep: Duration,
 }
 
 /// Sizes of the kernel side's maps.
@@ -185,12 +201,16 @@ pub struct Kernel {
     pub interfaces: u32,
     /// Series of exchanges: service, endpoint, method and status.
     pub cells: u32,
+    /// Places by which jobs and containers are told apart: sets of cgroups.
+    pub places: u32,
+    /// Cgroups whose names are known.
+    pub cgroups: u32,
 }
 
 impl Kernel {
     /// The size of each map that has one to choose, by the map's name.
     #[must_use]
-    pub fn maps(&self) -> [(&'static str, u32); 11] {
+    pub fn maps(&self) -> [(&'static str, u32); 16] {
         [
             ("JOURNAL", self.ring_bytes),
             ("DEEP", self.pipelined),
@@ -203,6 +223,11 @@ impl Kernel {
             ("INTERFACE_NAMES", self.interfaces),
             ("SEGMENTED", self.interfaces),
             ("BOOK_CELLS", self.cells),
+            ("PLACE_SLOTS", self.places),
+            ("PLACE_TOTALS", self.places),
+            ("FREE_SLOTS", self.places),
+            ("CGROUP_NAMES", self.cgroups),
+            ("CGROUPS_GONE", self.cgroups),
         ]
     }
 }
@@ -223,7 +248,13 @@ impl Settings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { ports: 100, processes: 200 }
+        Self { ports: 100, processes: 200, jobs: 2_000, containers: 1_000 }
+    }
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { rules: Vec::new(), keep: Duration::from_mins(10) }
     }
 }
 
@@ -238,6 +269,8 @@ impl Default for Kernel {
             listeners: 16_384,
             interfaces: 8_192,
             cells: 16_384,
+            places: 8_192,
+            cgroups: 16_384,
         }
     }
 }

@@ -54,6 +54,11 @@ pub fn show(effective: &Effective) -> String {
     page.table("limits");
     page.line("limits.ports", number(settings.limits.ports));
     page.line("limits.processes", number(settings.limits.processes));
+    page.line("limits.jobs", number(settings.limits.jobs));
+    page.line("limits.containers", number(settings.limits.containers));
+    page.table("jobs");
+    page.line("jobs.rules", Some(settings.jobs.rules.clone().into()));
+    page.line("jobs.keep_seconds", number(settings.jobs.keep.as_secs()));
     page.table("kernel");
     page.line("kernel.ring_bytes", number(settings.kernel.ring_bytes));
     page.line("kernel.pipelined", number(settings.kernel.pipelined));
@@ -63,6 +68,8 @@ pub fn show(effective: &Effective) -> String {
     page.line("kernel.listeners", number(settings.kernel.listeners));
     page.line("kernel.interfaces", number(settings.kernel.interfaces));
     page.line("kernel.cells", number(settings.kernel.cells));
+    page.line("kernel.places", number(settings.kernel.places));
+    page.line("kernel.cgroups", number(settings.kernel.cgroups));
     page.text
 }
 

@@ -118,6 +118,10 @@ families! {
         "Application bytes received by all sockets that the job owns."
     JOB_TRANSMIT_BYTES Counter "sockmeter_job_transmit_bytes_total" "bytes" ["job"]
         "Application bytes sent by all sockets that the job owns, without retransmissions."
+    NO_JOB_RECEIVE_BYTES Counter "sockmeter_no_job_receive_bytes_total" "bytes" []
+        "Application bytes received by all sockets that no job owns: with those of all jobs the bytes of all sockets."
+    NO_JOB_TRANSMIT_BYTES Counter "sockmeter_no_job_transmit_bytes_total" "bytes" []
+        "Application bytes sent by all sockets that no job owns, without retransmissions."
     CONTAINER_RECEIVE_BYTES Counter "sockmeter_container_receive_bytes_total" "bytes" ["container" "pod" "namespace" "unit"]
         "Application bytes received by all sockets of the container."
     CONTAINER_TRANSMIT_BYTES Counter "sockmeter_container_transmit_bytes_total" "bytes" ["container" "pod" "namespace" "unit"]

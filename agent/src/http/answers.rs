@@ -15,7 +15,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Bounds, Gate, Source, negotiation, page};
+use super::{Bounds, Gate, Source, Table, negotiation, page};
 
 /// The routes over a source.
 pub(super) struct Answers<S> {
@@ -30,6 +30,7 @@ enum Route {
     Metrics,
     Readiness,
     Stats,
+    Table(Table),
     Page,
 }
 
@@ -41,7 +42,7 @@ impl Route {
             "/readyz" => Self::Readiness,
             "/api/v1/stats" => Self::Stats,
             "/" => Self::Page,
-            _ => return None,
+            _ => Self::Table(Table::of(path)?),
         })
     }
 }
@@ -112,6 +113,7 @@ impl<S: Source> Answers<S> {
             Route::Metrics => self.metrics(head).await,
             Route::Readiness => self.readiness(),
             Route::Stats => json_answer(StatusCode::OK, &self.source.stats().await),
+            Route::Table(table) => self.table(table, head).await,
             Route::Page => {
                 let page = page::page(&self.source.readiness());
                 let page = answer(StatusCode::OK, "text/html; charset=utf-8", page.into());
@@ -127,6 +129,17 @@ impl<S: Source> Answers<S> {
         let (page, compressed) = if negotiation::gzip(&head.headers) { compress(page).await } else { (page, false) };
         let answer = with(answer(StatusCode::OK, content_type, page), VARY, "Accept, Accept-Encoding");
         if compressed { with(answer, CONTENT_ENCODING, "gzip") } else { answer }
+    }
+
+    async fn table(&self, table: Table, head: &http::request::Parts) -> Response<Full<Bytes>> {
+        let answer = match table.wanted(head.uri.query()) {
+            Ok(wanted) => self.source.table(wanted).await,
+            Err(message) => Err(message),
+        };
+        match answer {
+            Ok(table) => json_answer(StatusCode::OK, &table),
+            Err(message) => problem(StatusCode::BAD_REQUEST, "bad query", &message),
+        }
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {

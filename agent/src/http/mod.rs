@@ -10,6 +10,7 @@ mod gate;
 mod negotiation;
 mod page;
 mod server;
+mod tables;
 mod watched;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ use std::future::Future;
 pub use bounds::Bounds;
 pub use gate::Gate;
 pub use server::Server;
+pub use tables::{Table, TableWanted};
 
 /// What is served. Implemented by whoever holds the totals.
 pub trait Source: Send + Sync + 'static {
@@ -28,6 +30,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The totals as one JSON object.
     fn stats(&self) -> impl Future<Output = serde_json::Value> + Send;
+
+    /// One table as JSON, or what is wrong with the question.
+    fn table(&self, wanted: TableWanted) -> impl Future<Output = Result<serde_json::Value, String>> + Send;
 }
 
 /// What a reader of `/metrics` asked for.

@@ -14,6 +14,7 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
 /// What can be wrong with a kernel's types.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,17 @@ pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
     Ok(offsets)
 }
 
+/// The index of a controller in `css_set.subsys`: `enum cgroup_subsys_id` (`include/linux/cgroup_subsys.h`).
+///
+/// # Errors
+/// When the kernel shows no types.
+pub fn controllers(path: &Path) -> Result<impl Fn(&str) -> Option<u32>, BtfError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
+    let indexes = Types::parse(&bytes)?.enumerators("_cgrp_id");
+    Ok(move |controller: &str| indexes.iter().find(|(name, _)| name == controller).map(|(_, index)| *index))
+}
+
 struct Types<'a> {
     /// Start of each type's record; index 0 is `void`.
     records: Vec<&'a [u8]>,
@@ -117,7 +129,7 @@ impl<'a> Types<'a> {
                 1 | 14 | 17 => 4,
                 KIND_ARRAY => 12,
                 KIND_STRUCT | KIND_UNION | 15 | 19 => 12 * count,
-                6 | 13 => 8 * count,
+                KIND_ENUM | 13 => 8 * count,
                 _ => 0,
             };
             let (record, behind) = rest.split_at_checked(12 + extra)?;
@@ -130,6 +142,24 @@ impl<'a> Types<'a> {
     fn name(&self, at: u32) -> Option<&'a [u8]> {
         let from = self.strings.get(index(at)?..)?;
         from.split(|byte| *byte == 0).next()
+    }
+
+    /// The enumerators whose names end in `suffix`, without that, and their values.
+    fn enumerators(&self, suffix: &str) -> Vec<(String, u32)> {
+        let mut found = Vec::new();
+        for record in &self.records {
+            let info = u32_at(record, 4).unwrap_or(0);
+            if (info >> 24) & 0x1f != KIND_ENUM {
+                continue;
+            }
+            for one in record.get(12..).unwrap_or_default().as_chunks::<8>().0 {
+                let name = u32_at(one, 0).and_then(|at| self.name(at)).and_then(|name| str::from_utf8(name).ok());
+                if let (Some(name), Some(value)) = (name.and_then(|name| name.strip_suffix(suffix)), u32_at(one, 4)) {
+                    found.push((name.to_owned(), value));
+                }
+            }
+        }
+        found
     }
 
     /// Whether anything has this name.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aya::programs::{LinkOrder, Program, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use aya::{Btf, Ebpf, EbpfLoader};
 
-use super::{Refusal, btf, cgroup, namespaces, object, pins};
+use super::{Refusal, btf, cgroup, namespaces, object, pins, programs};
 use crate::config::{Scope, Settings};
 
 /// What became of a program: its name, and what loading it took or why that is not possible.
@@ -167,12 +167,12 @@ fn object() -> Result<Ebpf, Refusal> {
 
 fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), aya::programs::ProgramError> {
     match program {
-        Program::BtfTracePoint(program) => program.load("inet_sock_set_state", btf),
+        Program::BtfTracePoint(program) => program.load(programs::target(name), btf),
         Program::SockOps(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
-        Program::Iter(program) => program.load(if name == "snapshot_tcp" { "tcp" } else { "udp" }, btf),
+        Program::Iter(program) => program.load(programs::iterates(name), btf),
         _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
     }
 }

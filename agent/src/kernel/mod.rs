@@ -9,6 +9,8 @@ mod device;
 mod diagnostics;
 pub mod examine;
 mod filters;
+mod hierarchies;
+mod holders;
 mod interfaces;
 mod journal;
 mod namespaces;
@@ -17,6 +19,7 @@ mod offload;
 mod own;
 mod pattern;
 mod pins;
+mod places;
 mod programs;
 mod quiet;
 mod read;
@@ -33,12 +36,15 @@ use aya::programs::Iter;
 use aya::programs::iter::IterLink;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_gettime};
 use sockmeter_ebpf::layout;
 
 pub use self::before::PinnedBefore;
 pub use self::books::Books;
 pub use self::device::{Device, devices};
 pub use self::filters::remove as remove_filters;
+use self::hierarchies::Hierarchies;
+pub use self::holders::Holders;
 pub use self::interfaces::has_tcx;
 pub use self::journal::Journal;
 use self::namespaces::Which;
@@ -46,16 +52,17 @@ pub use self::offload::Offload;
 pub use self::own::OwnConnections;
 use self::pins::Pins;
 pub use self::pins::remove;
+use self::places::Places;
 use self::programs::Running;
 use self::quiet::Moved;
 use self::read::Maps;
 pub use self::refusal::Refusal;
 use self::takeover::{Found, Layout};
 use crate::config::{Scope, Settings};
-use crate::snapshot::{Live, ProgramState, ReadError, Snapshot, Spill};
+use crate::snapshot::{Live, PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 22] = [
+const PINNED: [&str; 29] = [
     "SOCKET",
     "OWNER",
     "CONN",
@@ -78,10 +85,20 @@ const PINNED: [&str; 22] = [
     "SEGMENTED",
     "BOOK_CELLS",
     "BOOK_LEDGERS",
+    "PLACE",
+    "PLACE_SLOTS",
+    "PLACE_TOTALS",
+    "FREE_SLOTS",
+    "CGROUP_NAMES",
+    "CGROUPS_GONE",
+    "BOOK_HOLDERS",
 ];
 
 /// The programs that pass over the live sockets of a namespace.
 const PASSES: [&str; 2] = ["snapshot_tcp", "snapshot_udp"];
+
+/// The program that passes over the open files of all processes.
+const OWNERS: &str = "snapshot_owners";
 
 /// The kernel side, attached.
 pub struct Kernel {
@@ -92,6 +109,7 @@ pub struct Kernel {
     programs: Vec<ProgramState>,
     interfaces: interfaces::Interfaces,
     maps: Maps,
+    places: Places,
     service_ports: HashMap<MapData, u32, u32>,
     diagnostics: Option<diagnostics::Diagnostics>,
     netns: u32,
@@ -109,6 +127,9 @@ impl Kernel {
     pub fn open(settings: &Settings) -> Result<Self, Refusal> {
         let bytes = object::read()?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+        let controllers = btf::controllers(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+        let hierarchies = Hierarchies::look(controllers)
+            .map_err(|error| Refusal::because("cannot tell which cgroup hierarchies there are", &error))?;
         let btf = Btf::from_sys_fs().map_err(|error| Refusal::because("cannot read the kernel's types", &error))?;
         let below = if let Scope::Cgroup(path) = &settings.scope { Some(path.as_path()) } else { None };
         let (cgroup, only_cgroup) = cgroup::open(below)?;
@@ -118,7 +139,8 @@ impl Kernel {
         let log_level = diagnostics::level(settings.log.level);
         // Programs that talk are not the same as those that do not, and only fresh ones are heard.
         let scope = u64::from(only_netns) ^ only_cgroup.rotate_left(16);
-        let fingerprint = object::fingerprint(&bytes) ^ scope ^ (u64::from(log_level) << 32);
+        let built_in = hierarchies.fingerprint().rotate_left(8) ^ scope ^ (u64::from(log_level) << 32);
+        let fingerprint = object::fingerprint(&bytes) ^ built_in;
         let layout = Layout { version: u64::from(layout::VERSION), fingerprint, cgroup: only_cgroup };
         let found = match &pins {
             Some(pins) => takeover::look(pins, layout, log_level == 0)?,
@@ -129,6 +151,8 @@ impl Kernel {
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
+        loader.override_global("STATES", &hierarchies.states, true);
+        loader.override_global("NUMBERS", &hierarchies.numbers, true);
         loader.override_global("ONLY_NETNS", &only_netns, true);
         loader.override_global("ONLY_CGROUP", &only_cgroup, true);
         loader.override_global(aya_log::LEVEL, &log_level, true);
@@ -143,6 +167,8 @@ impl Kernel {
         let mut ebpf = loader.load(&bytes).map_err(|error| object::refused(&error))?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.prepare()?;
+        let mut places = Places::open(&mut ebpf, hierarchies.clone())?;
+        places.prepare()?;
         let stays = found == Found::Same;
         programs::load(&mut ebpf, &btf, !stays)?;
         let mut links = Vec::new();
@@ -153,6 +179,10 @@ impl Kernel {
             }
             running.note(&ebpf, name, pins.as_ref());
         }
+        places.name_present(monotonic());
+        // Sockets that were made from here on have their maker.
+        let older = iterator(&mut ebpf, OWNERS).and_then(namespaces::run);
+        older.map_err(|error| refused(&error))?;
         let programs = programs::ATTACHED.map(|name| programs::state(name, programs::target(name), None)).to_vec();
         Ok(Self {
             interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces, !stays)?,
@@ -165,6 +195,7 @@ impl Kernel {
             _links: links,
             programs,
             maps,
+            places,
             netns,
             moved: Moved::default(),
             all_namespaces: settings.scope != Scope::Netns,
@@ -193,6 +224,48 @@ impl Kernel {
     /// When it was taken before, or cannot be written.
     pub fn own_connections(&mut self) -> Result<OwnConnections, Refusal> {
         OwnConnections::open(&mut self.ebpf, self.netns)
+    }
+
+    /// The map of what is kept for jobs and containers; once.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    pub fn holders(&mut self) -> Result<Holders, Refusal> {
+        Holders::open(&mut self.ebpf)
+    }
+
+    /// Reads the bytes by place again, if a cgroup went lately.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read.
+    pub fn places(&mut self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
+        let now = monotonic();
+        snapshot.now = now;
+        if self.places.hear(now) { self.places.read(snapshot, now) } else { Ok(()) }
+    }
+
+    /// Takes slots away from their places: nothing is added to them any more, and this is what they hold.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was taken is an orphan of the next start then.
+    pub fn take_places(&mut self, slots: &[(u32, PlaceKey)]) -> Result<Vec<PlaceBytes>, ReadError> {
+        self.places.take(slots)
+    }
+
+    /// What an earlier run took away and was killed before it gave it back.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read.
+    pub fn orphans(&mut self) -> Result<Vec<PlaceBytes>, ReadError> {
+        self.places.orphans()
+    }
+
+    /// Gives a slot back whose bytes are booked elsewhere.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the slot is never used again then.
+    pub fn free_place(&mut self, slot: u32) -> Result<(), ReadError> {
+        self.places.free(slot)
     }
 
     /// Says that the start is complete: from now on what is pinned is somebody's books.
@@ -251,6 +324,8 @@ impl Kernel {
         let mut snapshot = Snapshot::default();
         self.pass(true, &mut snapshot.live)?;
         self.maps.read(&mut snapshot)?;
+        self.places.read(&mut snapshot, monotonic())?;
+        snapshot.maps.push(self.places.fill(&snapshot));
         snapshot.interfaces = self.interfaces.read(devices);
         snapshot.programs = self.programs();
         Ok(snapshot)
@@ -295,6 +370,16 @@ impl Kernel {
         let [tcp, udp] = PASSES.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
         Ok([tcp?, udp?])
     }
+}
+
+fn refused(error: &ReadError) -> Refusal {
+    Refusal::because("cannot tell whose the older sockets are", error)
+}
+
+/// The clock of `bpf_ktime_get_ns`; 0 if there is none.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_nanos()).ok()).unwrap_or(0)
 }
 
 fn iterator<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, ReadError> {

@@ -125,6 +125,12 @@ fn failed(error: &std::io::Error) -> ReadError {
     ReadError { what: "sockets", why: error.to_string() }
 }
 
+/// Runs an iterator that writes nothing.
+pub(super) fn run(program: &mut Iter) -> Result<(), ReadError> {
+    let mut file = link(program)?.into_file().map_err(|error| failed(&std::io::Error::other(error)))?;
+    file.read_to_end(&mut Vec::new()).map(drop).map_err(|error| failed(&error))
+}
+
 /// A pass that is yet to be made, wherever it is read.
 pub(super) fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
     let failed = |error: aya::programs::ProgramError| ReadError { what: "sockets", why: error.to_string() };

@@ -16,7 +16,10 @@ use crate::snapshot::ProgramState;
 
 /// Programs on the cgroup hierarchy and on trace points, in the order in which they are attached: ends before
 /// beginnings, so that no socket is followed whose end would be missed.
-pub(super) const ATTACHED: [&str; 9] = [
+pub(super) const ATTACHED: [&str; 12] = [
+    "cgroup_gone",
+    "cgroup_renamed",
+    "cgroup_made",
     "connection_ends",
     "connection_ends_nested",
     "socket_released",
@@ -32,7 +35,8 @@ pub(super) const ATTACHED: [&str; 9] = [
 pub(super) const UNFINISHED: &str = "-new";
 
 /// The programs that pass over live sockets, with the kind of iterator each is.
-const ITERATORS: [(&str, &str); 2] = [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp")];
+const ITERATORS: [(&str, &str); 3] =
+    [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp"), ("snapshot_owners", "task_file")];
 
 /// Has the kernel verify the iterators, and with `attached` the programs of `ATTACHED`: all at once, a thread each, because
 /// that is most of what a start takes.
@@ -58,13 +62,12 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, attached: bool) -> Result<(), Ref
 }
 
 fn load_one(name: &str, program: &mut Program, btf: &Btf) -> Result<(), Refusal> {
-    let kind = ITERATORS.iter().find(|(iterator, _)| *iterator == name).map_or("", |(_, kind)| kind);
     let loaded = match program {
-        Program::BtfTracePoint(program) => program.load("inet_sock_set_state", btf),
+        Program::BtfTracePoint(program) => program.load(target(name), btf),
         Program::SockOps(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
-        Program::Iter(program) => program.load(kind, btf),
+        Program::Iter(program) => program.load(iterates(name), btf),
         _ => return Err(Refusal::new(format!("the program {name} is of a kind that is not attached here"))),
     };
     loaded.map_err(|error| Refusal::because(format!("cannot load the program {name}"), &error))
@@ -182,5 +185,16 @@ pub(super) fn state(name: &str, target: &str, problem: Option<String>) -> Progra
 
 /// What a program is attached to.
 pub(super) fn target(name: &str) -> &'static str {
-    if name.starts_with("connection_ends") { "inet_sock_set_state" } else { "cgroup" }
+    match name {
+        "cgroup_made" => "cgroup_mkdir",
+        "cgroup_renamed" => "cgroup_rename",
+        "cgroup_gone" => "cgroup_rmdir",
+        _ if name.starts_with("connection_ends") => "inet_sock_set_state",
+        _ => "cgroup",
+    }
+}
+
+/// What kind of iterator a program is.
+pub(super) fn iterates(name: &str) -> &'static str {
+    ITERATORS.iter().find(|(iterator, _)| *iterator == name).map_or("", |(_, kind)| kind)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use aya::maps::{Array, Map, MapData};
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::layout::{self, books};
+use sockmeter_ebpf::place::{CgroupName, Place, PlaceTotals};
 use sockmeter_ebpf::socket::{Owner, RoundTrips, Socket, Totals};
 use sockmeter_ebpf::stash::Stash;
 
@@ -35,9 +36,12 @@ pub(super) enum Found {
 }
 
 /// Sizes of the records in pinned maps. A map with another one was made by a build that never was a release.
-const RECORDS: [(&str, usize); 9] = [
+const RECORDS: [(&str, usize); 12] = [
     ("SOCKET", size_of::<Socket>()),
     ("OWNER", size_of::<Owner>()),
+    ("PLACE", size_of::<Place>()),
+    ("PLACE_TOTALS", size_of::<PlaceTotals>()),
+    ("CGROUP_NAMES", size_of::<CgroupName>()),
     ("CONN", size_of::<Conn>()),
     ("DEEP", size_of::<Entry>()),
     ("STASH", size_of::<Stash>()),

@@ -7,6 +7,8 @@
 mod books;
 mod bytes;
 mod cell;
+mod holder;
+mod holders;
 pub mod jobs;
 mod ledger;
 pub mod node;
@@ -16,6 +18,7 @@ mod store;
 
 pub use self::books::{Books, ServiceBook, ServiceSettings};
 pub use self::cell::{Cell, DURATION_BOUNDS, MOST_SIZE_BOUNDS};
+pub use self::holders::{HolderBounds, HolderStore, Holders, Sum, Sums};
 pub use self::ledger::{DIRECTIONS, Ledger};
 pub use self::rate::Rate;
 pub use self::store::{Forgetful, Store, StoreError};

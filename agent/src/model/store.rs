@@ -1,6 +1,8 @@
 //! Where books are kept so that they outlive the agent. In the kernel's maps: `kernel::Books`.
 
-use sockmeter_ebpf::layout::books::{CELL, LEDGER};
+use sockmeter_ebpf::layout::books::{CELL, HOLDER, LEDGER};
+
+use super::holders::HolderStore;
 
 /// A write was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,24 @@ impl Store for Forgetful {
     }
 
     fn ledgers(&self) -> Vec<(u32, [u8; LEDGER])> {
+        Vec::new()
+    }
+}
+
+impl HolderStore for Forgetful {
+    fn save(&mut self, _: u32, _: &[u8; HOLDER]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: u32) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn most(&self) -> usize {
+        16_384
+    }
+
+    fn all(&self) -> Vec<(u32, [u8; HOLDER])> {
         Vec::new()
     }
 }

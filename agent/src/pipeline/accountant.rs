@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::observed;
-use crate::config::Settings;
+use crate::config::{Limits, Settings};
 use crate::exposition::Page;
-use crate::exposition::accounts::Accounts;
+use crate::exposition::accounts::{Accounts, Table, Wanted};
 use crate::http::{Missing, Readiness};
 use crate::kernel::{Device, Journal, Kernel};
 use crate::model::sockets::Bounds;
-use crate::model::{Books, Rate, ServiceSettings, Store};
-use crate::snapshot::{Journal as _, Snapshot};
+use crate::model::{Books, HolderBounds, HolderStore, Holders, Rate, ServiceSettings, Store};
+use crate::owner::Rules;
+use crate::snapshot::{Journal as _, PlaceBytes, Snapshot};
 
 /// What can be asked of the accountant. Devices are `None` when netlink did not answer: the last known count then.
 pub(super) enum Message {
@@ -25,6 +26,8 @@ pub(super) enum Message {
     Scrape { devices: Option<Vec<Device>>, page: Page, reply: oneshot::Sender<Scraped> },
     /// The same, as JSON.
     Stats { devices: Option<Vec<Device>>, reply: oneshot::Sender<serde_json::Value> },
+    /// One table, as JSON.
+    Table { devices: Option<Vec<Device>>, table: Table, wanted: Wanted, reply: oneshot::Sender<TableAnswer> },
     /// Take everything into the books.
     Tick { devices: Option<Vec<Device>> },
     /// Interfaces came, went, or changed their names.
@@ -37,6 +40,9 @@ pub(super) enum Message {
     Stop,
 }
 
+/// A table, or what is wrong with the question.
+pub(super) type TableAnswer = Result<serde_json::Value, String>;
+
 /// A page with the accounts on it.
 pub(super) struct Scraped {
     pub(super) page: Page,
@@ -48,10 +54,11 @@ pub(super) struct Scraped {
 }
 
 /// What the accountant owns.
-pub(super) struct Accountant<S> {
+pub(super) struct Accountant<S, H> {
     pub(super) kernel: Kernel,
     pub(super) journal: Journal,
     pub(super) books: Books<S>,
+    pub(super) holders: Holders<H>,
     pub(super) bounds: Bounds,
     pub(super) devices: Vec<Device>,
     pub(super) readiness: watch::Sender<Readiness>,
@@ -75,7 +82,7 @@ pub(super) struct Working {
     pub(super) alive: oneshot::Receiver<()>,
 }
 
-impl<S: Store + Send + 'static> Accountant<S> {
+impl<S: Store + Send + 'static, H: HolderStore + Send + 'static> Accountant<S, H> {
     /// Starts the thread.
     ///
     /// # Errors
@@ -93,20 +100,21 @@ impl<S: Store + Send + 'static> Accountant<S> {
 }
 
 /// The accountant at work, with what accrues meanwhile.
-struct Desk<S> {
-    own: Accountant<S>,
+struct Desk<S, H> {
+    own: Accountant<S, H>,
     rates: BTreeMap<u16, Rate>,
     /// The last that the kernel gave: shown again when it refuses a read, because counters do not go down.
     snapshot: Snapshot,
     began: Instant,
 }
 
-impl<S: Store> Desk<S> {
-    fn new(own: Accountant<S>) -> Self {
+impl<S: Store, H: HolderStore> Desk<S, H> {
+    fn new(own: Accountant<S, H>) -> Self {
         Self { own, rates: BTreeMap::new(), snapshot: Snapshot::default(), began: Instant::now() }
     }
 
     fn work(mut self, messages: &Receiver<Message>) {
+        self.take_orphans();
         self.read(None);
         for message in messages {
             match message {
@@ -118,12 +126,17 @@ impl<S: Store> Desk<S> {
                     self.read(devices);
                     let _ = reply.send(self.accounts().stats());
                 }
+                Message::Table { devices, table, wanted, reply } => {
+                    self.read(devices);
+                    let _ = reply.send(self.accounts().table(table, &wanted));
+                }
                 Message::Tick { devices } => {
                     // Messages of changes can get lost when there are many.
                     if let Some(devices) = devices {
                         self.follow(devices, true);
                     }
                     self.progress();
+                    self.give_back();
                 }
                 Message::Devices { devices } => self.follow(devices, true),
                 Message::Journal { reply } => {
@@ -151,7 +164,10 @@ impl<S: Store> Desk<S> {
         }
         let began = Instant::now();
         match self.own.kernel.snapshot(&self.own.devices) {
-            Ok(snapshot) => self.snapshot = snapshot,
+            Ok(snapshot) => {
+                self.own.holders.note(&snapshot);
+                self.snapshot = snapshot;
+            }
             Err(error) => tracing::warn!(%error, "the totals of sockets and interfaces are those of the last reading"),
         }
         let read = began.elapsed();
@@ -182,6 +198,43 @@ impl<S: Store> Desk<S> {
         }
     }
 
+    /// What an earlier run took from places and did not give back.
+    fn take_orphans(&mut self) {
+        match self.own.kernel.orphans() {
+            Ok(orphans) => self.take(&orphans),
+            Err(error) => tracing::warn!(%error, "bytes of ended jobs may be missing until the next start"),
+        }
+    }
+
+    /// Takes the bytes of places that are gone into the records, so that others have room.
+    fn give_back(&mut self) {
+        if let Err(error) = self.own.kernel.places(&mut self.snapshot) {
+            tracing::warn!(%error, "slots of ended jobs are given back later");
+            return;
+        }
+        self.own.holders.note(&self.snapshot);
+        let over = self.own.holders.over(&self.snapshot);
+        if !over.is_empty() {
+            match self.own.kernel.take_places(&over) {
+                Ok(taken) => {
+                    self.snapshot.places.retain(|place| !taken.iter().any(|taken| taken.slot == place.slot));
+                    self.take(&taken);
+                }
+                Err(error) => tracing::warn!(%error, "bytes of ended jobs may be missing until the next start"),
+            }
+        }
+        self.own.holders.expire(&self.snapshot);
+    }
+
+    fn take(&mut self, places: &[PlaceBytes]) {
+        for place in self.own.holders.in_order(places) {
+            self.own.holders.take(place);
+            if let Err(error) = self.own.kernel.free_place(place.slot) {
+                tracing::warn!(%error, "a slot for a place is lost until `sockmeter detach`");
+            }
+        }
+    }
+
     fn drain(&mut self) {
         let books = &mut self.own.books;
         self.own.journal.drain(&mut |posting, head| books.book(posting, head));
@@ -201,6 +254,10 @@ impl<S: Store> Desk<S> {
 
     fn reconfigure(&mut self, settings: &Settings, services: Vec<ServiceSettings>) {
         self.own.bounds = bounds(settings);
+        match Rules::new(&settings.jobs.rules) {
+            Ok(rules) => self.own.holders.configure(rules, holder_bounds(settings)),
+            Err(error) => tracing::error!(%error, "the rules of jobs stay as they were"),
+        }
         let observed = self.own.books.configure(services).map_err(anyhow::Error::from);
         let observed = observed.and_then(|()| observed::ports(settings, &self.own.books));
         let observed = observed.and_then(|ports| Ok(self.own.kernel.observe(&ports)?));
@@ -217,8 +274,9 @@ impl<S: Store> Desk<S> {
             cells: self.own.books.cells(),
             rates: &self.rates,
             snapshot: &self.snapshot,
+            holders: self.own.holders.sums(&self.snapshot),
             bounds: self.own.bounds,
-            refused: self.own.books.refused(),
+            refused: self.own.books.refused() + self.own.holders.refused(),
             folded: self.own.books.folded(),
             damaged: self.own.journal.damaged(),
         }
@@ -228,6 +286,12 @@ impl<S: Store> Desk<S> {
 /// Bounds of the labels of sockets.
 pub(super) fn bounds(settings: &Settings) -> Bounds {
     Bounds { ports: settings.limits.ports, processes: settings.limits.processes }
+}
+
+/// Bounds of the series of jobs and containers.
+pub(super) fn holder_bounds(settings: &Settings) -> HolderBounds {
+    let Limits { jobs, containers, .. } = settings.limits;
+    HolderBounds { jobs, containers, keep: settings.jobs.keep }
 }
 
 /// What should be attached and is not.

@@ -12,9 +12,9 @@ use super::accountant::{Line, Message, Scraped};
 use super::devices::Devices;
 use super::jobs::{Shown, locked};
 use crate::config::Upstream;
-use crate::exposition::accounts::{Own, Phase, Phases, UpstreamState, write_node};
+use crate::exposition::accounts::{Own, Phase, Phases, Table, UpstreamState, Wanted, write_node};
 use crate::exposition::{Format, Page};
-use crate::http::{self, MetricsWanted, Readiness, Source};
+use crate::http::{self, MetricsWanted, Readiness, Source, TableWanted};
 use crate::model::node::Load;
 use crate::node::{self, Gpus};
 use crate::upstream::{FetchError, Taken, fetch, merge};
@@ -189,6 +189,24 @@ impl Source for Desk {
         let (reply, answer) = oneshot::channel();
         self.line.send(Message::Stats { devices, reply });
         answer.await.unwrap_or_default()
+    }
+
+    async fn table(&self, wanted: TableWanted) -> Result<serde_json::Value, String> {
+        let devices = self.devices.all().await;
+        let (reply, answer) = oneshot::channel();
+        let TableWanted { table, sort, limit, process, job } = wanted;
+        let wanted = Wanted { sort, limit, process, job };
+        self.line.send(Message::Table { devices, table: table_of(table), wanted, reply });
+        answer.await.unwrap_or(Ok(serde_json::Value::Null))
+    }
+}
+
+/// The stage's name of a table.
+fn table_of(table: http::Table) -> Table {
+    match table {
+        http::Table::Endpoints => Table::Endpoints,
+        http::Table::Jobs => Table::Jobs,
+        http::Table::Interfaces => Table::Interfaces,
     }
 }
 

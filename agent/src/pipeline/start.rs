@@ -18,7 +18,8 @@ use crate::host;
 use crate::host::privileges::{Capability, drop_all_but};
 use crate::http::{Bounds, Gate, Readiness, Server};
 use crate::kernel::{self, Kernel, PinnedBefore, examine};
-use crate::model::{Books, Forgetful, ServiceSettings, Store};
+use crate::model::{Books, Forgetful, HolderStore, Holders, ServiceSettings, Store};
+use crate::owner::Rules;
 use crate::snapshot::ProgramState;
 
 /// An agent that is ready to serve.
@@ -65,15 +66,16 @@ async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>, asked:
     let mut kernel = Kernel::open(settings).map_err(Failure::kernel)?;
     if settings.pin_dir.is_some() {
         let store = kernel.books().map_err(Failure::kernel)?;
-        count(kernel, store, settings, services, asked).await
+        let holders = kernel.holders().map_err(Failure::kernel)?;
+        count(kernel, (store, holders), settings, services, asked).await
     } else {
-        count(kernel, Forgetful, settings, services, asked).await
+        count(kernel, (Forgetful, Forgetful), settings, services, asked).await
     }
 }
 
-async fn count<S: Store + Send + 'static>(
+async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     mut kernel: Kernel,
-    store: S,
+    (store, holders): (S, H),
     settings: &Settings,
     services: Vec<ServiceSettings>,
     asked: Asked,
@@ -83,6 +85,8 @@ async fn count<S: Store + Send + 'static>(
     let wakes = descriptor.try_clone_to_owned().context("cannot watch the journal")?;
     let wakes = watched(wakes).context("cannot watch the journal")?;
     let books = Books::open(store, services).map_err(anyhow::Error::from)?;
+    let rules = Rules::new(&settings.jobs.rules).map_err(anyhow::Error::from)?;
+    let holders = Holders::open(holders, rules, accountant::holder_bounds(settings));
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
     let devices = Devices::open().context("cannot ask for the interfaces")?;
     let found = devices.all().await.context("the kernel does not list the interfaces")?;
@@ -96,7 +100,7 @@ async fn count<S: Store + Send + 'static>(
     // Its directory may be one that only a privileged user can make.
     let poller = Poller::new(settings, asks, own);
     give_up_privileges(settings)?;
-    let accountant = Accountant { kernel, journal, books, bounds, devices: found, readiness: sender };
+    let accountant = Accountant { kernel, journal, books, holders, bounds, devices: found, readiness: sender };
     host::memory::give_back();
     let working = accountant.start().context("cannot start the thread that counts")?;
     Ok(KernelSide { working, devices, journal: wakes, programs, readiness, poller, asked })

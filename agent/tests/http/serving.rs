@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use sockmeter::config::Access;
-use sockmeter::http::{Bounds, Format, Gate, MetricsWanted, Missing, Readiness, Server, Source};
+use sockmeter::http::{Bounds, Format, Gate, MetricsWanted, Missing, Readiness, Server, Source, TableWanted};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,10 @@ impl Source for Given {
 
     async fn stats(&self) -> Value {
         json!({"services": {"scheduler": {"total_requests": 3}}})
+    }
+
+    async fn table(&self, wanted: TableWanted) -> Result<Value, String> {
+        if wanted.sort.is_some() { Err("no such column".to_owned()) } else { Ok(json!({"limit": wanted.limit})) }
     }
 }
 

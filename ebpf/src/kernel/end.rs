@@ -10,14 +10,14 @@ use sockmeter_ebpf::socket::OBSERVED;
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::stash;
-use super::tcp::{CLOSE, LISTEN, Tcp};
-use super::totals;
+use super::tcp::{CLOSE, LISTEN, SYN_SENT, Tcp};
+use super::{owner, totals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
 /// `inet_sk_state_store`).
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
-    ends(ctx)
+    changes::<true>(ctx)
 }
 
 /// The same once more. A program on a raw tracepoint is left out while it runs on this CPU already
@@ -25,12 +25,22 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
 /// connection. Nested that way one of the two runs; usually both do, and the second finds the socket closed.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
-    ends(ctx)
+    changes::<false>(ctx)
 }
 
 #[inline(always)]
-fn ends(ctx: BtfTracePointContext) -> i32 {
+fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
     let new: i32 = ctx.arg(2);
+    // connect(2) and listen(2), in the context of whoever calls them (`tcp_v4_connect`, `inet_csk_listen_start`).
+    if OWNERS && (new == i32::from(SYN_SENT) || new == i32::from(LISTEN)) {
+        let sk: *mut core::ffi::c_void = ctx.arg(0);
+        if let Some(tcp) = Tcp::of(sk) {
+            if tcp.in_scope() {
+                owner::note_again(tcp.sk());
+            }
+        }
+        return 0;
+    }
     if new != i32::from(CLOSE) {
         return 0;
     }

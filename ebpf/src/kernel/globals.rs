@@ -2,6 +2,8 @@
 
 use core::ptr::read_volatile;
 
+use sockmeter_ebpf::place::{CONTROLLERS, HIERARCHIES, NO_HIERARCHY};
+
 /// Offsets of fields in this kernel's own structures, from its BTF; indexes are `field::...`.
 #[unsafe(no_mangle)]
 static OFFSETS: [u32; field::COUNT] = [0; field::COUNT];
@@ -13,6 +15,14 @@ static ONLY_NETNS: u32 = 0;
 /// Id of the cgroup that bounds the scope (`kernfs_node.id`, the inode number of its directory); 0: none does.
 #[unsafe(no_mangle)]
 static ONLY_CGROUP: u64 = 0;
+
+/// Index in `css_set.subsys` of each of `CONTROLLERS` that has a version 1 hierarchy, else `NO_HIERARCHY`.
+#[unsafe(no_mangle)]
+static STATES: [u32; CONTROLLERS.len()] = [NO_HIERARCHY; CONTROLLERS.len()];
+
+/// Numbers of the hierarchies whose cgroups' names are kept: those of `PlaceKey::cgroups`, in that order.
+#[unsafe(no_mangle)]
+static NUMBERS: [u32; HIERARCHIES] = [NO_HIERARCHY; HIERARCHIES];
 
 /// Bytes in the journal from which on the reader is woken up.
 #[unsafe(no_mangle)]
@@ -46,4 +56,18 @@ pub(super) fn only_cgroup() -> u64 {
 pub(super) fn journal_wake() -> u64 {
     // SAFETY: as above.
     unsafe { read_volatile(&raw const JOURNAL_WAKE) }
+}
+
+/// See `STATES`.
+#[inline(always)]
+pub(super) fn state(controller: usize) -> u32 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const STATES[controller]) }
+}
+
+/// See `NUMBERS`.
+#[inline(always)]
+pub(super) fn number(hierarchy: usize) -> u32 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const NUMBERS[hierarchy]) }
 }

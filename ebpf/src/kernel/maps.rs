@@ -10,6 +10,7 @@ use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, OwnKey, SERVICES, Spill, books};
+use sockmeter_ebpf::place::{CgroupKey, CgroupName, Place, PlaceKey, PlaceTotals};
 use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
@@ -188,3 +189,39 @@ pub(super) static STASHED: Array<u64, 1> = Array::new();
 /// Numbers of the free blocks; user space fills it when it makes the maps.
 #[btf_map]
 pub(super) static FREE_BLOCKS: Queue<u32, { stash::BLOCKS as usize }> = Queue::new();
+
+/// Where the maker of the socket stood.
+#[btf_map]
+pub(super) static PLACE: Storage<Place, CLONED> = Storage::new();
+
+/// The slot of each place: 8,192, about 100 bytes each, allocated when used. Full: the bytes go to slot 0, whose place is
+/// not known.
+#[btf_map]
+pub(super) static PLACE_SLOTS: HashMap<PlaceKey, u32, 8192, NO_PREALLOC> = HashMap::new();
+
+/// Bytes by slot: 512 KiB. Slots are given back by user space only, when nobody can be adding to them any more.
+#[btf_map]
+pub(super) static PLACE_TOTALS: Array<PlaceTotals, 8192> = Array::new();
+
+/// Numbers of the free slots; user space fills it when it makes the maps.
+#[btf_map]
+pub(super) static FREE_SLOTS: Queue<u32, 8192> = Queue::new();
+
+/// Names of cgroups: 16,384, about 330 bytes each, allocated when used. Full: what is in a cgroup that is gone before user
+/// space looked has no name, and its bytes go to `other`.
+#[btf_map]
+pub(super) static CGROUP_NAMES: HashMap<CgroupKey, CgroupName, 16384, NO_PREALLOC> = HashMap::new();
+
+/// A place to put a cgroup's name together: it would not fit on the stack. Cgroups are made one after the other, under
+/// the kernel's lock (`cgroup_mutex`).
+#[btf_map]
+pub(super) static NAMING: PerCpuArray<CgroupName, 1> = PerCpuArray::new();
+
+/// Cgroups that were removed, for user space to read. Full: it looks through all the names.
+#[btf_map]
+pub(super) static CGROUPS_GONE: Queue<CgroupKey, 16384> = Queue::new();
+
+/// What user space took from slots that it gave back, which the programs never touch: a record for each job and each
+/// container that it keeps a series for. 16,384 of 640 bytes, when used; before that is full the agent books under `other`.
+#[btf_map]
+pub(super) static BOOK_HOLDERS: HashMap<u32, [u8; books::HOLDER], 16384, NO_PREALLOC> = HashMap::new();

@@ -3,14 +3,17 @@
 mod atomic;
 mod begin;
 mod bounds;
+mod cgroup;
 mod end;
 mod globals;
 mod handshake;
 mod interface;
 mod maps;
+mod older;
 mod outside;
 mod owner;
 mod packet;
+mod place;
 mod reading;
 mod snapshot;
 mod stash;

@@ -9,8 +9,11 @@ use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::socket::{self, BOUND, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{field, offset, only_netns};
-use super::maps::{OWNER, SOCKET};
-use super::totals;
+use super::maps::{OWNER, PLACE, SOCKET};
+use super::{place, totals};
+
+/// `PF_KTHREAD` (`include/linux/sched.h`).
+const KERNEL_THREAD: u32 = 0x0020_0000;
 
 /// `AF_INET`, `AF_INET6`.
 const FAMILIES: [u32; 2] = [2, 10];
@@ -21,9 +24,7 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     // SAFETY: a field of the program's context.
     let family = unsafe { (*sk).family };
     if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
-        if let Some(owner) = OWNER.of(sk.cast(), true) {
-            note(owner);
-        }
+        note(sk.cast());
         // SAFETY: a field of the program's context.
         if only_netns() != 0 && unsafe { (*sk).protocol } == u32::from(socket::UDP) {
             if let Some(socket) = SOCKET.of(sk.cast(), true) {
@@ -56,21 +57,59 @@ fn is_in_namespace() -> bool {
     inode == only_netns()
 }
 
-/// Fills in the current process.
+/// Notes the current process as the maker of the socket, and where it stands.
 #[inline(always)]
-fn note(owner: &mut Owner) {
+fn note(sk: *mut c_void) {
+    // SAFETY: no arguments.
+    let (task, group) = unsafe { (bpf_get_current_task() as *const u8, (bpf_get_current_pid_tgid() >> 32) as u32) };
+    if let Some(owner) = OWNER.of(sk, true) {
+        owner.pid = group;
+        name(owner, task);
+    }
+    if let Some(held) = PLACE.of(sk, true) {
+        *held = place::of(task);
+    }
+}
+
+/// Fills in the name of a process: that of its thread-group leader.
+#[inline(always)]
+pub(super) fn name(owner: &mut Owner, task: *const u8) {
+    let leader = place::pointer(task.wrapping_add(offset(field::GROUP_LEADER)));
+    if leader.is_null() {
+        return;
+    }
+    let name = leader.wrapping_add(offset(field::TASK_COMM));
     // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
     unsafe {
-        owner.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        let task = bpf_get_current_task() as *const u8;
-        let mut leader: *const u8 = core::ptr::null();
-        let at = task.wrapping_add(offset(field::GROUP_LEADER));
-        if bpf_probe_read_kernel((&raw mut leader).cast(), 8, at.cast::<c_void>()) != 0 {
-            return;
-        }
-        let name = leader.wrapping_add(offset(field::TASK_COMM));
         if bpf_probe_read_kernel(owner.process.as_mut_ptr().cast(), COMM as u32, name.cast::<c_void>()) == 0 {
             owner.known = 1;
+        }
+    }
+}
+
+/// Notes the current process again if it is another one than before, or stands elsewhere by now: a socket that is about to
+/// connect or to listen belongs to whoever lets it. Threads of the kernel do so for others (multipath TCP).
+#[inline(always)]
+pub(super) fn note_again(sk: *mut c_void) {
+    // SAFETY: no arguments; kernel memory is copied by a helper that fails instead of faulting.
+    let (task, group) = unsafe { (bpf_get_current_task() as *const u8, (bpf_get_current_pid_tgid() >> 32) as u32) };
+    let mut flags = 0u32;
+    let at = task.wrapping_add(offset(field::TASK_FLAGS));
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_kernel((&raw mut flags).cast(), 4, at.cast::<c_void>()) };
+    if flags & KERNEL_THREAD != 0 {
+        return;
+    }
+    if let Some(owner) = OWNER.of(sk, true) {
+        if owner.pid != group || owner.known == 0 {
+            owner.pid = group;
+            name(owner, task);
+        }
+    }
+    if let Some(held) = PLACE.of(sk, true) {
+        let now = place::of(task);
+        if held.started != now.started || held.key != now.key {
+            *held = now;
         }
     }
 }
@@ -91,6 +130,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
     let (protocol, port) = unsafe { ((*sk).protocol, (*sk).src_port) };
     if protocol == u32::from(socket::UDP) {
         if let Some(socket) = SOCKET.of(sk.cast(), only_netns() == 0) {
+            note_again(sk.cast());
             socket.protocol = socket::UDP;
             socket.flags |= BOUND;
             socket.port = port as u16;

@@ -11,8 +11,9 @@ use sockmeter_ebpf::socket::{
 };
 
 use super::atomic::add;
-use super::maps::{OWNER, ROUND_TRIPS, SOCKETS, TOTALS};
+use super::maps::{OWNER, PLACE, ROUND_TRIPS, SOCKETS, TOTALS};
 use super::outside::Kernel;
+use super::place;
 
 /// Index of `[opened, closed]`.
 const OPENED: usize = 0;
@@ -62,6 +63,7 @@ pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u6
             None => [0; COMM],
         },
     };
+    place::book(PLACE.of(sk, false).as_deref(), received_more, sent_more);
     let Some(totals) = entry(&key) else {
         return;
     };

@@ -33,6 +33,8 @@ mod handed_over;
 mod handshakes;
 /// Interface counters against the kernel's own.
 mod interfaces;
+/// Bytes by job, container and process.
+mod jobs;
 /// Packets that are lost, repeated and reordered.
 mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
@@ -49,6 +51,8 @@ mod old_numbers;
 mod older;
 /// A lossy path, and WireGuard in the kernel: where the kernel has them.
 mod only_in_guests;
+/// Whose a socket is.
+mod owners;
 /// What the agent may do once it runs, and how little it takes to start it.
 mod privileges;
 /// Killed, stopped, started again: the books go on.

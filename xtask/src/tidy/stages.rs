@@ -22,12 +22,13 @@ pub(super) enum Kind {
 }
 
 /// The modules, the stages in the order in which values pass through them.
-pub(super) const MODULES: [Module; 14] = [
+pub(super) const MODULES: [Module; 15] = [
     stage("snapshot", &[]),
     stage("route", &[]),
+    stage("owner", &[]),
     stage("attribution", &["snapshot", "route"]),
-    stage("model", &["snapshot", "route", "attribution"]),
-    stage("exposition", &["snapshot", "route", "attribution", "model"]),
+    stage("model", &["snapshot", "route", "owner", "attribution"]),
+    stage("exposition", &["snapshot", "route", "owner", "attribution", "model"]),
     rim("config", &[]),
     rim("cli", &["config"]),
     rim("http", &["config"]),
@@ -40,8 +41,9 @@ pub(super) const MODULES: [Module; 14] = [
 ];
 
 /// Outside crates that only some modules may know. What is not here is free for all.
-pub(super) const CRATES: [(&str, &[&str]); 18] = [
+pub(super) const CRATES: [(&str, &[&str]); 19] = [
     ("caps", &["host"]),
+    ("rustix", &["kernel"]),
     ("aya", &["kernel"]),
     ("aya_log", &["kernel"]),
     ("aya_obj", &["kernel"]),

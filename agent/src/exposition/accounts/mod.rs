@@ -2,27 +2,30 @@
 //! `catalog`; how they are written in `page`. What only the running agent knows of itself is in `agent`.
 
 mod agent;
+mod holders;
 mod http;
 mod interfaces;
 mod jobs;
 mod node;
 mod sockets;
 mod stats;
+mod tables;
 
 use std::collections::BTreeMap;
 
 use super::Page;
 use crate::model::sockets::Bounds;
-use crate::model::{Cell, Ledger, Rate, ServiceBook};
+use crate::model::{Cell, Ledger, Rate, ServiceBook, Sums};
 use crate::snapshot::Snapshot;
 use sockmeter_ebpf::layout::LOSS_NAMES;
 
 pub use self::agent::{Own, Phase, Phases, UpstreamState};
 pub use self::jobs::Derived;
 pub use self::node::write_node;
+pub use self::tables::{Table, Wanted};
 
 /// Everything that was counted, as one scrape shows it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Accounts<'a> {
     /// The services' books.
     pub services: &'a [ServiceBook],
@@ -32,6 +35,8 @@ pub struct Accounts<'a> {
     pub rates: &'a BTreeMap<u16, Rate>,
     /// What the kernel side said.
     pub snapshot: &'a Snapshot,
+    /// Bytes by job and by container.
+    pub holders: Sums,
     /// How many ports and processes have series of their own.
     pub bounds: Bounds,
     /// Postings and writes that the books refused.
@@ -48,6 +53,7 @@ impl<'a> Accounts<'a> {
         http::write(self, page);
         sockets::write(self, page);
         interfaces::write(self.snapshot, page);
+        holders::write(&self.holders, page);
         agent::kernel_side(self, page);
     }
 
@@ -55,6 +61,14 @@ impl<'a> Accounts<'a> {
     #[must_use]
     pub fn stats(&self) -> serde_json::Value {
         stats::totals(self)
+    }
+
+    /// A table as JSON.
+    ///
+    /// # Errors
+    /// When it has no column that is asked for.
+    pub fn table(&self, table: Table, wanted: &Wanted) -> Result<serde_json::Value, String> {
+        tables::table(self, table, wanted)
     }
 
     /// A service's ledger, with what could not be posted.

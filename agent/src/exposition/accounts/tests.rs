@@ -16,7 +16,7 @@ use super::{Accounts, Own, Phase, Phases, UpstreamState};
 use crate::exposition::strict::{self, Family};
 use crate::exposition::{Format, Page};
 use crate::model::sockets::Bounds;
-use crate::model::{Books, Forgetful, Rate, ServiceSettings, Store, StoreError};
+use crate::model::{Books, Forgetful, Rate, ServiceSettings, Store, StoreError, Sums};
 use crate::route::Routes;
 use crate::snapshot::{AgentProcess, InterfaceCounters, Live, MapFill, ProgramState, Snapshot, Spill};
 
@@ -110,13 +110,25 @@ fn snapshot() -> Snapshot {
             program("interface_receives", "wg0", None),
             program("interface_receives", "gone", Some("no such device")),
         ],
+        ..Snapshot::default()
     }
 }
 
 fn page_of<S: Store>(books: &Books<S>, snapshot: &Snapshot, rates: &BTreeMap<u16, Rate>, format: Format) -> String {
     let mut page = Page::new(format);
     let (services, cells, refused) = (books.services(), books.cells(), books.refused());
-    Accounts { services, cells, rates, snapshot, bounds: BOUNDS, refused, damaged: 9, folded: 0 }.write(&mut page);
+    Accounts {
+        services,
+        cells,
+        rates,
+        snapshot,
+        holders: Sums::default(),
+        bounds: BOUNDS,
+        refused,
+        damaged: 9,
+        folded: 0,
+    }
+    .write(&mut page);
     String::from_utf8(page.finish()).unwrap()
 }
 
@@ -185,20 +197,9 @@ fn what_is_always_there_is_there_before_anything_happened() {
             wanted.push(format!("sockmeter_sockets_opened_total protocol={protocol} role={role}"));
             wanted.push(format!("sockmeter_sockets_closed_total protocol={protocol} role={role}"));
         }
-        for state in [
-            "established",
-            "syn_sent",
-            "syn_recv",
-            "fin_wait1",
-            "fin_wait2",
-            "time_wait",
-            "close",
-            "close_wait",
-            "last_ack",
-            "listen",
-            "closing",
-            "new_syn_recv",
-        ] {
+        let states = "established syn_sent syn_recv fin_wait1 fin_wait2 time_wait close close_wait last_ack listen \
+                      closing new_syn_recv";
+        for state in states.split(' ') {
             wanted.push(format!("sockmeter_sockets protocol=tcp role={role} state={state}"));
         }
         for state in ["established", "unconnected"] {
@@ -207,6 +208,9 @@ fn what_is_always_there_is_there_before_anything_happened() {
     }
     for reason in ["journal", "pipeline", "storage", "stash", "packet", "totals", "listeners", "refused", "cells"] {
         wanted.push(format!("sockmeter_lost_total reason={reason}"));
+    }
+    for direction in ["receive", "transmit"] {
+        wanted.push(format!("sockmeter_no_job_{direction}_bytes_total"));
     }
     let mut wanted: BTreeMap<String, f64> = wanted.into_iter().map(|name| (name, 0.0)).collect();
     wanted.insert("sockmeter_lost_total reason=damaged".to_owned(), 9.0);
@@ -318,6 +322,7 @@ fn the_totals_as_json() {
         cells,
         rates: &rates,
         snapshot: &snapshot,
+        holders: Sums::default(),
         bounds: BOUNDS,
         refused: 0,
         damaged: 9,

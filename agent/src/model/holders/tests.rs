@@ -1,0 +1,226 @@
+//! Places, jobs and containers from values, with a store that outlives the books, as the kernel's does.
+#![expect(clippy::unwrap_used, reason = "tests")]
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::*;
+use crate::snapshot::PlaceTotals;
+
+/// A store that outlives the books, as the kernel's does.
+#[derive(Debug, Clone, Default)]
+struct Kept(Rc<RefCell<BTreeMap<u32, [u8; HOLDER]>>>);
+
+impl HolderStore for Kept {
+    fn save(&mut self, id: u32, record: &[u8; HOLDER]) -> Result<(), StoreError> {
+        self.0.borrow_mut().insert(id, *record);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: u32) -> Result<(), StoreError> {
+        self.0.borrow_mut().remove(&id).map(drop).ok_or_else(|| StoreError("not there".to_owned()))
+    }
+
+    fn most(&self) -> usize {
+        100
+    }
+
+    fn all(&self) -> Vec<(u32, [u8; HOLDER])> {
+        self.0.borrow().iter().map(|(id, record)| (*id, *record)).collect()
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn holders(store: &Kept, jobs: usize) -> Holders<Kept> {
+    let bounds = HolderBounds { jobs, containers: 10, keep: Duration::from_mins(1) };
+    Holders::open(store.clone(), Rules::default(), bounds)
+}
+
+fn place(slot: u32, path: Option<&str>, bytes: u64, gone: Option<u64>) -> PlaceBytes {
+    let key = PlaceKey { cgroups: [u64::from(slot) + 100, 0, 0, 0, 0] };
+    let totals = PlaceTotals { key, received: bytes, sent: 2 * bytes, first: u64::from(slot) };
+    let paths = Arc::new(vec![path.map(|path| path.as_bytes().to_vec())]);
+    PlaceBytes { slot, totals, standing: Standing { paths, gone } }
+}
+
+fn snapshot(now: u64, places: &[PlaceBytes]) -> Snapshot {
+    Snapshot { now, places: places.to_vec(), ..Snapshot::default() }
+}
+
+fn jobs(sums: &Sums) -> Vec<(&str, u64)> {
+    sums.jobs.iter().map(|(job, sum)| (job.as_str(), sum.bytes[0])).collect()
+}
+
+/// All bytes received, whoever has them.
+fn all(sums: &Sums) -> u64 {
+    sums.jobs.values().map(|sum| sum.bytes[0]).sum::<u64>() + sums.other_jobs[0] + sums.no_job[0]
+}
+
+#[test]
+fn bytes_go_to_their_job_or_to_none() {
+    let mut holders = holders(&Kept::default(), 10);
+    let mut snapshot = snapshot(
+        SECOND,
+        &[
+            place(1, Some("/ffrtmp/a"), 1, None),
+            place(2, Some("/ffrtmp/a/inner"), 10, None),
+            place(3, Some("/system.slice/x.service/ffrtmp/b"), 100, None),
+            place(4, Some("/system.slice/x.service"), 1_000, None),
+            place(5, None, 10_000, None),
+        ],
+    );
+    snapshot.overflow = [100_000, 0];
+    holders.note(&snapshot);
+    let sums = holders.sums(&snapshot);
+    assert_eq!(jobs(&sums), [("a", 11), ("b", 100)]);
+    assert_eq!((sums.no_job, sums.other_jobs), ([1_000, 2_000], [110_000, 20_000]));
+    let units: Vec<_> = sums.containers.iter().map(|(labels, sum)| (labels.unit.as_str(), sum.bytes[0])).collect();
+    assert_eq!(units, [("x.service", 1_100)]);
+    assert_eq!(all(&sums), 111_111);
+}
+
+#[test]
+fn the_first_jobs_have_series_and_the_rest_are_others_for_good() {
+    let store = Kept::default();
+    let mut first = holders(&store, 2);
+    let names = ["/ffrtmp/a", "/ffrtmp/b", "/ffrtmp/c"];
+    let places: Vec<_> = (1..).zip(names).map(|(slot, name)| place(slot, Some(name), 10, None)).collect();
+    // Whatever the order of the map.
+    let backwards: Vec<_> = places.iter().rev().cloned().collect();
+    first.note(&snapshot(SECOND, &backwards));
+    assert_eq!(jobs(&first.sums(&snapshot(SECOND, &places))), [("a", 10), ("b", 10)]);
+    assert_eq!(first.sums(&snapshot(SECOND, &places)).other_jobs, [10, 20]);
+    // With more room, and after a restart, what is with the others stays there.
+    let mut second = holders(&store, 9);
+    second.note(&snapshot(SECOND, &places));
+    let sums = second.sums(&snapshot(SECOND, &places));
+    assert_eq!((jobs(&sums), sums.other_jobs), (vec![("a", 10), ("b", 10)], [10, 20]));
+}
+
+#[test]
+fn a_job_keeps_its_series_for_its_time_and_then_moves_to_the_others_once() {
+    let store = Kept::default();
+    let mut books = holders(&store, 10);
+    let living = [place(1, Some("/ffrtmp/a"), 5, None)];
+    books.note(&snapshot(SECOND, &living));
+    assert_eq!(books.over(&snapshot(SECOND, &living)), []);
+    let dead = [place(1, Some("/ffrtmp/a"), 7, Some(2 * SECOND))];
+    books.note(&snapshot(3 * SECOND, &dead));
+    assert_eq!(books.over(&snapshot(3 * SECOND, &dead)), []);
+    let over = snapshot(20 * SECOND, &dead);
+    books.note(&over);
+    assert_eq!(books.over(&over), [(1, dead[0].totals.key)]);
+    books.take(&dead[0]);
+    for _ in 0..2 {
+        let late = snapshot(50 * SECOND, &[]);
+        books.note(&late);
+        books.expire(&late);
+        let sums = books.sums(&late);
+        assert_eq!((jobs(&sums), all(&sums), sums.jobs["a"].has_ended), (vec![("a", 7)], 7, true));
+    }
+    for _ in 0..2 {
+        let late = snapshot(70 * SECOND, &[]);
+        books.note(&late);
+        books.expire(&late);
+        let sums = books.sums(&late);
+        assert_eq!((jobs(&sums), sums.other_jobs), (vec![], [7, 14]));
+    }
+    // The three that are always there, as far as they were written.
+    assert_eq!(store.0.borrow().keys().copied().collect::<Vec<_>>(), [OTHER_JOBS]);
+}
+
+#[test]
+fn bytes_that_come_late_are_the_jobs() {
+    let mut books = holders(&Kept::default(), 10);
+    let dead = place(1, Some("/ffrtmp/a"), 7, Some(SECOND));
+    books.note(&snapshot(20 * SECOND, std::slice::from_ref(&dead)));
+    books.take(&dead);
+    let again = place(2, Some("/ffrtmp/a"), 3, Some(SECOND));
+    let late = snapshot(30 * SECOND, &[again]);
+    books.note(&late);
+    assert_eq!(jobs(&books.sums(&late)), [("a", 10)]);
+}
+
+/// Writes that happened before a kill, for every possible number of them: the books that are opened then, handed what was
+/// not given back, say the same.
+#[test]
+fn a_kill_between_two_writes_neither_loses_nor_repeats() {
+    #[derive(Debug, Clone, Default)]
+    struct Killed {
+        kept: Kept,
+        left: Rc<RefCell<usize>>,
+    }
+    impl Killed {
+        fn lives(&self) -> bool {
+            let mut left = self.left.borrow_mut();
+            let lives = *left > 0;
+            *left = left.saturating_sub(1);
+            lives
+        }
+    }
+    impl HolderStore for Killed {
+        fn save(&mut self, id: u32, record: &[u8; HOLDER]) -> Result<(), StoreError> {
+            if self.lives() { self.kept.save(id, record) } else { Ok(()) }
+        }
+
+        fn remove(&mut self, id: u32) -> Result<(), StoreError> {
+            if self.lives() { self.kept.remove(id) } else { Ok(()) }
+        }
+
+        fn most(&self) -> usize {
+            100
+        }
+
+        fn all(&self) -> Vec<(u32, [u8; HOLDER])> {
+            self.kept.all()
+        }
+    }
+    let bounds = HolderBounds { jobs: 10, containers: 10, keep: Duration::from_mins(1) };
+    let dead = [
+        place(1, Some("/x.service/ffrtmp/a"), 5, Some(SECOND)),
+        place(2, Some("/x.service/ffrtmp/a"), 7, Some(SECOND)),
+        place(3, Some("/x.service/ffrtmp/b"), 11, Some(SECOND)),
+    ];
+    for writes in 0..20 {
+        let store = Killed { kept: Kept::default(), left: Rc::new(RefCell::new(100)) };
+        let mut books = Holders::open(store.clone(), Rules::default(), bounds);
+        books.note(&snapshot(20 * SECOND, &dead));
+        *store.left.borrow_mut() = writes;
+        let mut held = dead.to_vec();
+        for place in &dead {
+            books.take(place);
+            // Given back only by those who live.
+            if *store.left.borrow() > 0 {
+                held.retain(|held| held.slot != place.slot);
+            }
+        }
+        let late = snapshot(200 * SECOND, &[]);
+        books.expire(&late);
+        drop(books);
+        let mut books = Holders::open(store.kept.clone(), Rules::default(), bounds);
+        for place in books.in_order(&held).into_iter().cloned().collect::<Vec<_>>() {
+            books.take(&place);
+        }
+        let sums = books.sums(&late);
+        assert_eq!(all(&sums), 23, "jobs after {writes} writes");
+        let units = sums.containers.values().map(|sum| sum.bytes[0]).sum::<u64>() + sums.other_containers[0];
+        assert_eq!(units, 23, "containers after {writes} writes");
+        books.note(&late);
+        books.expire(&late);
+        assert_eq!(all(&books.sums(&late)), 23, "later, after {writes} writes");
+    }
+}
+
+#[test]
+fn rules_that_change_leave_what_is_booked() {
+    let mut books = holders(&Kept::default(), 10);
+    let before = snapshot(SECOND, &[place(1, Some("/mine/a"), 5, None)]);
+    books.note(&before);
+    let rules = Rules::new(&["/mine/(?<job>.+)".to_owned()]).unwrap();
+    books.configure(rules, books.bounds);
+    let after = snapshot(SECOND, &[place(1, Some("/mine/a"), 5, None), place(2, Some("/mine/b"), 7, None)]);
+    books.note(&after);
+    let sums = books.sums(&after);
+    assert_eq!((jobs(&sums), sums.no_job[0]), (vec![("b", 7)], 5));
+}

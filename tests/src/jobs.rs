@@ -1,0 +1,122 @@
+//! Jobs as a scheduler's worker starts them: real processes in cgroups of their own, each with its own peers. The job
+//! itself is `tests/job/main.rs`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::namespace::Namespace;
+use crate::process::Process;
+
+/// Nothing waits longer than that.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a job is to do.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Cgroups that it enters; removed when it ended.
+    pub cgroups: Vec<PathBuf>,
+    /// Name of its process.
+    pub process: String,
+    /// Bytes it sends to each peer in a round; half as many come back.
+    pub size: usize,
+    /// Rounds.
+    pub rounds: usize,
+    /// Between two rounds.
+    pub pause: Duration,
+}
+
+/// Application bytes of a job, as it and its peers counted them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Carried {
+    /// Sent by the job.
+    pub sent: u64,
+    /// Received by it.
+    pub received: u64,
+}
+
+/// Runs all of them with `program`, so many at a time, each with four peers of its own: TCP and UDP, over IPv4 and IPv6. What each
+/// carried is in their order.
+///
+/// # Errors
+/// When a job fails, or counts other bytes than its peers.
+pub fn run(namespace: &Namespace, program: &str, jobs: &[Job], at_once: usize) -> Result<Vec<Carried>> {
+    let next = AtomicUsize::new(0);
+    let working = || -> Result<Vec<(usize, Carried)>> {
+        namespace.enter(|| {
+            let mut done = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = jobs.get(number) else {
+                    return Ok(done);
+                };
+                done.push((number, one(namespace, program, job).with_context(|| format!("job {number}"))?));
+            }
+        })
+    };
+    let mut all = thread::scope(|scope| -> Result<Vec<_>> {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(working)).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow!("a job's peer panicked"))??);
+        }
+        Ok(all)
+    })?;
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, carried)| carried).collect())
+}
+
+fn one(namespace: &Namespace, program: &str, job: &Job) -> Result<Carried> {
+    let peers = [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")];
+    let mut listeners = Vec::new();
+    let mut sockets = Vec::new();
+    let cgroups: Vec<String> = job.cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
+    let mut command = namespace.command(program);
+    command.args([cgroups.join(","), job.process.clone(), job.size.to_string(), job.rounds.to_string()]);
+    command.arg(job.pause.as_millis().to_string()).stdout(Stdio::piped());
+    for (tcp, udp) in peers {
+        let (listener, socket) = (TcpListener::bind(tcp)?, UdpSocket::bind(udp)?);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        command.arg(listener.local_addr()?.to_string()).arg(socket.local_addr()?.to_string());
+        listeners.push(listener);
+        sockets.push(socket);
+    }
+    for cgroup in &job.cgroups {
+        std::fs::create_dir_all(cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
+    }
+    let mut process = Process::start(&mut command)?;
+    let mut streams = Vec::new();
+    for listener in listeners {
+        let (stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        streams.push(stream);
+    }
+    let mut carried = Carried::default();
+    let (mut bytes, answer) = (vec![0; job.size], vec![b'p'; job.size / 2]);
+    let count = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    for _ in 0..job.rounds {
+        for (stream, socket) in streams.iter_mut().zip(&sockets) {
+            stream.read_exact(&mut bytes)?;
+            stream.write_all(&answer)?;
+            let (got, from) = socket.recv_from(&mut bytes)?;
+            ensure!(got == job.size, "a datagram of {got} bytes, wanted {}", job.size);
+            socket.send_to(&answer, from)?;
+            carried.sent += 2 * count(&bytes);
+            carried.received += 2 * count(&answer);
+        }
+    }
+    let mut said = String::new();
+    process.output().context("no output")?.read_to_string(&mut said)?;
+    ensure!(process.wait()?.success(), "the job failed");
+    for cgroup in &job.cgroups {
+        std::fs::remove_dir(cgroup).with_context(|| format!("cannot remove {}", cgroup.display()))?;
+    }
+    ensure!(said == format!("{} {}\n", carried.sent, carried.received), "the job says {said:?}, its peers {carried:?}");
+    Ok(carried)
+}
