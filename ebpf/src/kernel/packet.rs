@@ -13,13 +13,13 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::OBSERVED;
 
 use super::atomic::{give, raise, take};
-use super::begin::service_of;
 use super::handshake;
+use super::kept;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
-use super::tcp::{CLOSE, LISTEN, SYN_RECEIVED, Tcp};
+use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
 use super::udp;
 
 /// Let the packet pass.
@@ -57,7 +57,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
             }
         }
         Kind::Unborn => {
-            keep_unborn(skb);
+            kept::keep_unborn(skb);
         }
         Kind::Other => {}
     }
@@ -68,7 +68,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Kind::Observed(conn, tcp) = Kind::of::<true>(skb) {
-        read_kept(conn, tcp, skb);
+        kept::read(conn, tcp, skb);
         let mut sending = Sending { from: 0, until: 0, payload: 0 };
         if note_sent(skb, conn, &raw mut sending) != 0 {
             read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
@@ -205,51 +205,6 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
     0
 }
 
-/// Keeps a segment that came while another CPU makes its connection: that one saw the end of the handshake, and `begin` did
-/// not run yet (`tcp_check_req`, net/ipv4/tcp_minisocks.c: `req_stolen`). TCP takes it when that CPU lets the socket go, and
-/// what is sent next, or comes next, has it read. 0.
-#[unsafe(no_mangle)]
-extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
-    let sk = socket(skb);
-    if sk.is_null() {
-        return 0;
-    }
-    let (Some(tcp), Some(header)) = (Tcp::of(sk), Header::read(skb)) else {
-        return 0;
-    };
-    if header.len == 0 || header.flags & SYN != 0 || service_of(tcp.local_port()).is_none() || !tcp.in_scope() {
-        return 0;
-    }
-    // Where `begin` will begin, unless TCP has taken something by then.
-    let from = header.seq.wrapping_sub(tcp.next()[0]);
-    if from.cast_signed() < 0 || !tcp.takes(header.seq, header.seq.wrapping_add(header.len)) {
-        return 0;
-    }
-    let from = u64::from(from);
-    let kept = keep_early(skb, posting::INBOUND as u32, header.payload, from, from.wrapping_add(u64::from(header.len)));
-    // It may have ended meanwhile, and nobody would look at what was kept just now.
-    if tcp.state() == CLOSE {
-        if let Some(stash) = stash::of(sk) {
-            stash::clear(stash);
-        }
-    }
-    kept
-}
-
-/// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did.
-#[inline(always)]
-fn read_kept(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
-    let received = tcp.received();
-    if !settle::missed(&conn.inbound, received) || stash::of(tcp.sk()).is_none() || !take(&raw mut conn.busy) {
-        return;
-    }
-    conn.inbound.stashed = 1;
-    raise(&raw mut conn.inbound.seen, received);
-    conn.reading = [0; 2];
-    read_inbound(skb, conn);
-    give(&raw mut conn.busy);
-}
-
 /// What is to be read of a packet that the service sends.
 #[repr(C)]
 struct Sending {
@@ -286,7 +241,10 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
         conn.spoken_to::<Kernel>();
     }
     if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
-        settle_exchanges(conn, tcp.received(), tcp.sent(tcp.state()));
+        let received = tcp.received();
+        if !kept::is_unread(conn, tcp, received) {
+            settle_exchanges(conn, received, tcp.sent(tcp.state()));
+        }
     }
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {

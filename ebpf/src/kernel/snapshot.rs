@@ -11,6 +11,7 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{BOUND, Live, OBSERVED, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
 use super::begin::{baseline, observe_mid_stream, service_of};
+use super::kept;
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
@@ -91,7 +92,9 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
             // An observed connection may have more to settle than what TCP counts.
             socket.note_rest(tcp.next(), tcp.acknowledged());
         } else {
-            if let Some(conn) = CONN.of(tcp.sk(), false) {
+            if let Some(conn) = CONN.of(tcp.sk(), false)
+                && !kept::is_unread(conn, tcp, received)
+            {
                 settle::positions(conn, &mut Kernel, [received, sent]);
             }
         }
