@@ -13,6 +13,8 @@ pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsK
 /// Everything that one scrape is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// UDP sockets are not followed: nothing is said of them, not that they carried nothing.
+    pub without_udp: bool,
     /// How many live sockets are alike.
     pub live: BTreeMap<Live, u64>,
     /// Bytes by key, of live and ended sockets.

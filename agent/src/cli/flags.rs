@@ -126,6 +126,7 @@ impl Flags {
             service: None,
             upstream: None,
             limits: None,
+            observe: None,
             jobs: None,
             kernel: None,
         };

@@ -48,6 +48,7 @@ pub(super) fn read(
         service: None,
         upstream: None,
         limits: None,
+        observe: None,
         jobs: None,
         kernel: None,
     };

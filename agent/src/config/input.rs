@@ -74,6 +74,8 @@ pub struct Input {
     pub upstream: Option<BTreeMap<String, String>>,
     /// Bounds of label sets.
     pub limits: Option<LimitsInput>,
+    /// What is looked at.
+    pub observe: Option<ObserveInput>,
     /// What is a job.
     pub jobs: Option<JobsInput>,
     /// Sizes of the kernel side's maps.
@@ -110,6 +112,16 @@ pub struct LimitsInput {
     pub jobs: Option<usize>,
     /// Containers and units with series of their own before `other`.
     pub containers: Option<usize>,
+}
+
+/// The `[observe]` table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveInput {
+    /// The HTTP exchanges of the services.
+    pub http: Option<bool>,
+    /// The payload of UDP sockets.
+    pub udp: Option<bool>,
 }
 
 /// The `[jobs]` table.

@@ -20,14 +20,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use input::{Input, JobsInput, KernelInput, LimitsInput, ServiceInput};
+pub use input::{Input, JobsInput, KernelInput, LimitsInput, ObserveInput, ServiceInput};
 pub use later::refuse_unavailable;
 pub use layers::{Layers, Origin};
 pub(crate) use pieces::{named_path, named_ports, named_text};
 pub use secret::Secret;
 pub use service::Service;
 pub use settings::{
-    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
+    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope, Settings,
     TlsFiles, Upstream,
 };
 pub use show::show;

@@ -11,8 +11,8 @@ use regex_lite::Regex;
 use super::layers::Found;
 use super::service::check_name;
 use super::settings::{
-    Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Report, ReportAs, Scheduler, Scope, Settings,
-    TlsFiles, Upstream,
+    Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope,
+    Settings, TlsFiles, Upstream,
 };
 use super::{ConfigError, Input, KernelInput, Layers, Origin, Service};
 
@@ -23,6 +23,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
     let listen = listen.map_or(Ok(Settings::LISTEN), |found| address(&found))?;
     let access = resolver.access(listen)?;
     let services = Service::resolve(&mut resolver)?;
+    let observe = resolver.observe();
     let settings = Settings {
         listen,
         access,
@@ -32,7 +33,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         state_dir: resolver
             .take("state_dir", |input| input.state_dir.clone())
             .map_or_else(|| PathBuf::from(Settings::STATE_DIR), |found| found.value),
-        services,
+        services: if observe.http { services } else { Vec::new() },
         upstreams: resolver.upstreams()?,
         scheduler: resolver.scheduler()?,
         report: resolver.report()?,
@@ -47,6 +48,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
             )?,
         },
         limits: resolver.limits()?,
+        observe,
         jobs: resolver.jobs()?,
         kernel: resolver.kernel()?,
     };
@@ -219,6 +221,12 @@ impl Resolver {
             jobs: positive(jobs, default.jobs)?,
             containers: positive(containers, default.containers)?,
         })
+    }
+
+    fn observe(&mut self) -> Observe {
+        let http = self.take("observe.http", |input| input.observe.as_ref()?.http);
+        let udp = self.take("observe.udp", |input| input.observe.as_ref()?.udp);
+        Observe { http: http.is_none_or(|found| found.value), udp: udp.is_none_or(|found| found.value) }
     }
 
     fn jobs(&mut self) -> Result<Jobs, ConfigError> {

@@ -39,6 +39,8 @@ pub struct Settings {
     pub log: Log,
     /// Bounds of label sets.
     pub limits: Limits,
+    /// What is looked at in packets.
+    pub observe: Observe,
     /// What is a job.
     pub jobs: Jobs,
     /// Sizes of the kernel side's maps.
@@ -171,6 +173,15 @@ pub struct Limits {
     pub jobs: usize,
     /// Containers and units that have series at a time.
     pub containers: usize,
+}
+
+/// What is looked at in packets. With neither, no program runs for a packet but the interfaces'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// The HTTP exchanges of the services.
+    pub http: bool,
+    /// The payload of UDP sockets. TCP counts its own.
+    pub udp: bool,
 }
 
 /// What is a job, and for how long.

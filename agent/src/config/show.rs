@@ -56,6 +56,9 @@ pub fn show(effective: &Effective) -> String {
     page.line("limits.processes", number(settings.limits.processes));
     page.line("limits.jobs", number(settings.limits.jobs));
     page.line("limits.containers", number(settings.limits.containers));
+    page.table("observe");
+    page.line("observe.http", Some(settings.observe.http.into()));
+    page.line("observe.udp", Some(settings.observe.udp.into()));
     page.table("jobs");
     page.line("jobs.rules", Some(settings.jobs.rules.clone().into()));
     page.line("jobs.keep_seconds", number(settings.jobs.keep.as_secs()));

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::settings::{LogLevel, Scope};
 use super::{
-    ConfigError, Configuration, Effective, Input, JobsInput, KernelInput, Layers, LimitsInput, Origin, ServiceInput,
-    Settings, file, refuse_unavailable, resolve, show,
+    ConfigError, Configuration, Effective, Input, JobsInput, KernelInput, Layers, LimitsInput, ObserveInput, Origin,
+    ServiceInput, Settings, file, refuse_unavailable, resolve, show,
 };
 
 const EXAMPLE: &str = include_str!("../../../deploy/sockmeter.example.toml");
@@ -79,6 +79,7 @@ fn the_example_has_every_key() {
     assert_eq!(sorted(keys(&[])), sorted(keys_of::<Input>()));
     assert_eq!(sorted(keys(&["service", "scheduler"])), sorted(keys_of::<ServiceInput>()));
     assert_eq!(sorted(keys(&["limits"])), sorted(keys_of::<LimitsInput>()));
+    assert_eq!(sorted(keys(&["observe"])), sorted(keys_of::<ObserveInput>()));
     assert_eq!(sorted(keys(&["jobs"])), sorted(keys_of::<JobsInput>()));
     assert_eq!(sorted(keys(&["kernel"])), sorted(keys_of::<KernelInput>()));
 }

@@ -36,7 +36,6 @@ use aya::programs::Iter;
 use aya::programs::iter::IterLink;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
-use nix::time::{ClockId, clock_gettime};
 use sockmeter_ebpf::layout;
 
 pub use self::before::PinnedBefore;
@@ -52,7 +51,7 @@ pub use self::offload::Offload;
 pub use self::own::OwnConnections;
 use self::pins::Pins;
 pub use self::pins::remove;
-use self::places::Places;
+use self::places::{Places, monotonic};
 use self::programs::Running;
 use self::quiet::Moved;
 use self::read::Maps;
@@ -114,6 +113,7 @@ pub struct Kernel {
     diagnostics: Option<diagnostics::Diagnostics>,
     netns: u32,
     all_namespaces: bool,
+    without_udp: bool,
     running: Running,
     layout: Layout,
     moved: Moved,
@@ -140,10 +140,13 @@ impl Kernel {
         // Programs that talk are not the same as those that do not, and only fresh ones are heard.
         let scope = u64::from(only_netns) ^ only_cgroup.rotate_left(16);
         let built_in = hierarchies.fingerprint().rotate_left(8) ^ scope ^ (u64::from(log_level) << 32);
-        let fingerprint = object::fingerprint(&bytes) ^ built_in;
+        let follows_udp = u32::from(settings.observe.udp);
+        let wanted = programs::wanted(settings.observe);
+        let parts = u64::from(follows_udp) << 62 | u64::from(settings.observe.http) << 63;
+        let fingerprint = object::fingerprint(&bytes) ^ built_in ^ parts;
         let layout = Layout { version: u64::from(layout::VERSION), fingerprint, cgroup: only_cgroup };
         let found = match &pins {
-            Some(pins) => takeover::look(pins, layout, log_level == 0)?,
+            Some(pins) => takeover::look(pins, layout, log_level == 0, &wanted)?,
             None => Found::Nothing,
         };
 
@@ -151,6 +154,7 @@ impl Kernel {
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
+        loader.override_global("FOLLOW_UDP", &follows_udp, true);
         loader.override_global("STATES", &hierarchies.states, true);
         loader.override_global("NUMBERS", &hierarchies.numbers, true);
         loader.override_global("ONLY_NETNS", &only_netns, true);
@@ -170,10 +174,10 @@ impl Kernel {
         let mut places = Places::open(&mut ebpf, hierarchies.clone())?;
         places.prepare()?;
         let stays = found == Found::Same;
-        programs::load(&mut ebpf, &btf, !stays)?;
+        programs::load(&mut ebpf, &btf, if stays { &[] } else { &wanted })?;
         let mut links = Vec::new();
         let mut running = Running::default();
-        for name in programs::ATTACHED {
+        for name in &wanted {
             if !stays {
                 links.extend(programs::attach(&mut ebpf, name, &cgroup, pins.as_ref())?);
             }
@@ -183,7 +187,7 @@ impl Kernel {
         // Sockets that were made from here on have their maker.
         let older = iterator(&mut ebpf, OWNERS).and_then(namespaces::run);
         older.map_err(|error| refused(&error))?;
-        let programs = programs::ATTACHED.map(|name| programs::state(name, programs::target(name), None)).to_vec();
+        let programs = wanted.iter().map(|name| programs::state(name, programs::target(name), None)).collect();
         Ok(Self {
             interfaces: interfaces::Interfaces::open(&mut ebpf, &settings.interfaces, !stays)?,
             running: interfaces::noted(running, &ebpf),
@@ -198,6 +202,7 @@ impl Kernel {
             places,
             netns,
             moved: Moved::default(),
+            without_udp: !settings.observe.udp,
             all_namespaces: settings.scope != Scope::Netns,
         })
     }
@@ -321,7 +326,7 @@ impl Kernel {
     /// # Errors
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { without_udp: self.without_udp, ..Snapshot::default() };
         self.pass(true, &mut snapshot.live)?;
         self.maps.read(&mut snapshot)?;
         self.places.read(&mut snapshot, monotonic())?;
@@ -374,12 +379,6 @@ impl Kernel {
 
 fn refused(error: &ReadError) -> Refusal {
     Refusal::because("cannot tell whose the older sockets are", error)
-}
-
-/// The clock of `bpf_ktime_get_ns`; 0 if there is none.
-fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    now.ok().and_then(|now| u64::try_from(now.as_nanos()).ok()).unwrap_or(0)
 }
 
 fn iterator<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, ReadError> {

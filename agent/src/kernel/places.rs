@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use aya::maps::{Array, HashMap, MapData, MapError, Queue};
+use nix::time::{ClockId, clock_gettime};
 use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
 use sockmeter_ebpf::place::{CgroupKey, CgroupName, HIERARCHIES, NAME, NO_HIERARCHY, PlaceKey, PlaceTotals, ROOT};
 
@@ -317,3 +318,9 @@ fn totals(bytes: &[u8; TOTALS]) -> PlaceTotals {
 }
 
 const _: () = assert!(NAME < NAMED && HIERARCHIES * 8 == KEY);
+
+/// The clock of `bpf_ktime_get_ns`; 0 if there is none.
+pub(super) fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_nanos()).ok()).unwrap_or(0)
+}

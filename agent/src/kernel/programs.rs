@@ -12,6 +12,7 @@ use aya::{Btf, Ebpf};
 
 use super::pins::Pins;
 use super::{Refusal, syscall};
+use crate::config::Observe;
 use crate::snapshot::ProgramState;
 
 /// Programs on the cgroup hierarchy and on trace points, in the order in which they are attached: ends before
@@ -31,6 +32,15 @@ pub(super) const ATTACHED: [&str; 12] = [
     "connection_begins",
 ];
 
+/// Those of `ATTACHED` that run for packets of sockets.
+const OF_PACKETS: [&str; 2] = ["packet_sent", "packet_received"];
+
+/// Those of `ATTACHED` that what is to be looked at takes.
+pub(super) fn wanted(observe: Observe) -> Vec<&'static str> {
+    let packets = observe.http || observe.udp;
+    ATTACHED.into_iter().filter(move |name| packets || !OF_PACKETS.contains(name)).collect()
+}
+
 /// End of the name of a pinned link that takes the place of another one in a moment.
 pub(super) const UNFINISHED: &str = "-new";
 
@@ -38,14 +48,14 @@ pub(super) const UNFINISHED: &str = "-new";
 const ITERATORS: [(&str, &str); 3] =
     [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp"), ("snapshot_owners", "task_file")];
 
-/// Has the kernel verify the iterators, and with `attached` the programs of `ATTACHED`: all at once, a thread each, because
+/// Has the kernel verify the iterators and the programs that are to be `attached`: all at once, a thread each, because
 /// that is most of what a start takes.
 ///
 /// # Errors
 /// When the kernel refuses one; the first of that order.
-pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, attached: bool) -> Result<(), Refusal> {
+pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf, attached: &[&str]) -> Result<(), Refusal> {
     let iterators = ITERATORS.into_iter().map(|(name, _)| name);
-    let names: Vec<&str> = iterators.chain(ATTACHED.into_iter().filter(|_| attached)).collect();
+    let names: Vec<&str> = iterators.chain(attached.iter().copied()).collect();
     let mut programs: Vec<(usize, &str, &mut Program)> = ebpf
         .programs_mut()
         .filter_map(|(name, program)| Some((names.iter().position(|wanted| *wanted == name)?, name, program)))

@@ -52,11 +52,11 @@ const RECORDS: [(&str, usize); 12] = [
 ];
 
 /// Looks what is there, and removes what does not belong to any books: a start that did not come to its end, links to a
-/// cgroup that is not in scope any more.
+/// cgroup that is not in scope any more or of programs that are not wanted any more.
 ///
 /// # Errors
 /// When the books are of a layout that this build does not know: they are left as they are.
-pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool) -> Result<Found, Refusal> {
+pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool, programs: &[&str]) -> Result<Found, Refusal> {
     let failed = |error: std::io::Error| Refusal::because("cannot remove the old pins", &error);
     let found = if pins.map("LAYOUT").exists() { layout(&pins.map("LAYOUT")) } else { Some(Layout::default()) };
     let unknown = |what: String| {
@@ -81,16 +81,15 @@ pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool) -> Result<Found,
             return Err(unknown(format!("has a map {name} of another build")));
         }
     }
-    let is_whole = programs::ATTACHED.iter().all(|name| pins.link(name).exists())
+    let is_whole = programs.iter().all(|name| pins.link(name).exists())
         && !pins.links().iter().any(|name| name.ends_with(programs::UNFINISHED));
     if found == wanted && may_stay && is_whole {
         return Ok(Found::Same);
     }
-    if found.cgroup != wanted.cgroup {
-        for name in programs::ATTACHED {
-            if pins.link(name).exists() {
-                std::fs::remove_file(pins.link(name)).map_err(failed)?;
-            }
+    for name in programs::ATTACHED {
+        let stays = found.cgroup == wanted.cgroup && programs.contains(&name);
+        if !stays && pins.link(name).exists() {
+            std::fs::remove_file(pins.link(name)).map_err(failed)?;
         }
     }
     Ok(Found::OtherPrograms)

@@ -164,6 +164,7 @@ fn reload(
         ("scope", fresh.scope == settings.scope),
         ("pin_dir", fresh.pin_dir == settings.pin_dir),
         ("state_dir", fresh.state_dir == settings.state_dir),
+        ("observe", fresh.observe == settings.observe),
         ("kernel", fresh.kernel == settings.kernel),
         ("log", fresh.log == settings.log),
     ] {

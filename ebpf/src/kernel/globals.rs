@@ -24,6 +24,10 @@ static STATES: [u32; CONTROLLERS.len()] = [NO_HIERARCHY; CONTROLLERS.len()];
 #[unsafe(no_mangle)]
 static NUMBERS: [u32; HIERARCHIES] = [NO_HIERARCHY; HIERARCHIES];
 
+/// Whether UDP sockets are followed: 1, or 0.
+#[unsafe(no_mangle)]
+static FOLLOW_UDP: u32 = 1;
+
 /// Bytes in the journal from which on the reader is woken up.
 #[unsafe(no_mangle)]
 static JOURNAL_WAKE: u64 = 0;
@@ -49,6 +53,13 @@ pub(super) fn only_netns() -> u32 {
 pub(super) fn only_cgroup() -> u64 {
     // SAFETY: as above.
     unsafe { read_volatile(&raw const ONLY_CGROUP) }
+}
+
+/// See `FOLLOW_UDP`.
+#[inline(always)]
+pub(super) fn follows_udp() -> bool {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const FOLLOW_UDP) != 0 }
 }
 
 /// See `JOURNAL_WAKE`.

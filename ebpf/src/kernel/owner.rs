@@ -8,7 +8,7 @@ use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::socket::{self, BOUND, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
-use super::globals::{field, offset, only_netns};
+use super::globals::{field, follows_udp, offset, only_netns};
 use super::maps::{OWNER, PLACE, SOCKET};
 use super::{place, totals};
 
@@ -26,7 +26,7 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
         note(sk.cast());
         // SAFETY: a field of the program's context.
-        if only_netns() != 0 && unsafe { (*sk).protocol } == u32::from(socket::UDP) {
+        if only_netns() != 0 && follows_udp() && unsafe { (*sk).protocol } == u32::from(socket::UDP) {
             if let Some(socket) = SOCKET.of(sk.cast(), true) {
                 socket.protocol = socket::UDP;
             }
@@ -128,7 +128,7 @@ pub(super) fn socket_bound6(ctx: SockContext) -> i32 {
 fn bound(sk: *mut bpf_sock) -> i32 {
     // SAFETY: fields of the program's context.
     let (protocol, port) = unsafe { ((*sk).protocol, (*sk).src_port) };
-    if protocol == u32::from(socket::UDP) {
+    if protocol == u32::from(socket::UDP) && follows_udp() {
         if let Some(socket) = SOCKET.of(sk.cast(), only_netns() == 0) {
             note_again(sk.cast());
             socket.protocol = socket::UDP;
@@ -143,7 +143,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
 pub(super) fn socket_released(ctx: SockContext) -> i32 {
     let sk = ctx.sock;
     // SAFETY: a field of the program's context.
-    if unsafe { (*sk).protocol } != u32::from(socket::UDP) {
+    if unsafe { (*sk).protocol } != u32::from(socket::UDP) || !follows_udp() {
         return 1;
     }
     let Some(socket) = SOCKET.of(sk.cast(), false) else {

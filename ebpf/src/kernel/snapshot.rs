@@ -11,6 +11,7 @@ use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{BOUND, Live, OBSERVED, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
 use super::begin::{baseline, observe_mid_stream, service_of};
+use super::globals::follows_udp;
 use super::kept;
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
@@ -118,7 +119,7 @@ pub(super) struct UdpPass {
 extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
     // SAFETY: the program's context, whose pointers the verifier knows.
     let (seq, sk) = unsafe { ((*(*pass).meta).seq, (*pass).sk) };
-    if sk.is_null() {
+    if sk.is_null() || !follows_udp() {
         return 0;
     }
     let ports = Ports::of(sk);

@@ -7,13 +7,16 @@ use sockmeter_ebpf::layout::LOSS_STORAGE;
 use sockmeter_ebpf::socket;
 
 use super::atomic::add;
-use super::globals::only_netns;
+use super::globals::{follows_udp, only_netns};
 use super::maps::SOCKET;
 use super::outside::Kernel;
 
 /// Adds a datagram's payload to its socket.
 #[inline(always)]
 pub(super) fn datagram<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+    if !follows_udp() {
+        return;
+    }
     let mut first = [0u8; 8];
     // SAFETY: the buffer's own size.
     if unsafe { bpf_skb_load_bytes(skb.cast(), 0, first.as_mut_ptr().cast(), 8) } != 0 {

@@ -75,5 +75,7 @@ mod under_load;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
+/// No program for packets.
+mod without_packets;
 /// Streams longer than sequence numbers reach.
 mod wraps;

@@ -45,7 +45,8 @@ pub(super) fn write(accounts: &Accounts<'_>, page: &mut Page) {
                 for role in [ROLE_UNKNOWN, ROLE_SERVER, ROLE_CLIENT] {
                     let counts = snapshot.sockets.get(base + usize::from(role));
                     let count = counts.and_then(|counts| counts.get(event)).copied().unwrap_or(0);
-                    if count > 0 || ROLES.contains(&role) {
+                    let is_measured = protocol == TCP || !snapshot.without_udp;
+                    if count > 0 || (is_measured && ROLES.contains(&role)) {
                         samples.counter(&[sockets::protocol(protocol), sockets::role(role)], count);
                     }
                 }
@@ -69,7 +70,8 @@ fn states(accounts: &Accounts<'_>) -> BTreeMap<State, u64> {
         for state in (1..=12).map(sockets::tcp_state) {
             counts.insert((sockets::protocol(TCP), role, state), 0);
         }
-        for state in ["established", "unconnected"] {
+        let unmeasured = if accounts.snapshot.without_udp { 2 } else { 0 };
+        for state in ["established", "unconnected"].into_iter().skip(unmeasured) {
             counts.insert((sockets::protocol(UDP), role, state), 0);
         }
     }
