@@ -98,12 +98,13 @@ pub fn request_body(side: &Side) -> Body {
     }
 }
 
-/// The status code of a captured status line; `None` if it is none (RFC 9112 4).
+/// The status code of a captured status line; `None` if it is none (RFC 9112 4). Every byte up to the code is looked at: what
+/// an earlier line left lies behind the end of a shorter one.
 #[inline(always)]
 #[must_use]
 pub fn status(line: &[u8; 2 * STATUS_LINE]) -> Option<u16> {
     let http = line[0] == b'H' && line[1] == b'T' && line[2] == b'T' && line[3] == b'P';
-    if !http || line[4] != b'/' || line[5] != b'1' || line[6] != b'.' || line[8] != b' ' {
+    if !http || line[4] != b'/' || line[5] != b'1' || line[6] != b'.' || !line[7].is_ascii_digit() || line[8] != b' ' {
         return None;
     }
     let (a, b, c) = (line[9].wrapping_sub(b'0'), line[10].wrapping_sub(b'0'), line[11].wrapping_sub(b'0'));

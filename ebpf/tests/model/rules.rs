@@ -362,3 +362,12 @@ fn what_follows_empty_lines_is_judged_alike_however_it_is_cut() {
         }
     }
 }
+
+#[test]
+fn a_status_line_is_judged_without_what_an_earlier_one_left() {
+    let request = "GET / HTTP/1.1\r\n\r\n";
+    let (first, broken) = (OK, "HTTP/1.\nX: y\r\n\r\n");
+    let ledger = play(&request.repeat(2), &[first, broken].concat());
+    assert_eq!(found(&ledger), [("GET / HTTP/1.1".to_owned(), 200, [18, length(first)], [0, 0])]);
+    assert_eq!(ledger.unattributed[usize::from(Reason::NotHttp as u8)], [18, length(broken)]);
+}
