@@ -35,8 +35,13 @@ pub(super) const ATTACHED: [&str; 12] = [
 pub(super) const UNFINISHED: &str = "-new";
 
 /// The programs that pass over live sockets, with the kind of iterator each is.
-const ITERATORS: [(&str, &str); 3] =
-    [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp"), ("snapshot_owners", "task_file")];
+const ITERATORS: [(&str, &str); 5] = [
+    ("snapshot_tcp", "tcp"),
+    ("snapshot_udp", "udp"),
+    ("snapshot_owners", "task_file"),
+    ("list_tcp", "tcp"),
+    ("list_udp", "udp"),
+];
 
 /// Has the kernel verify the iterators, and with `attached` the programs of `ATTACHED`: all at once, a thread each, because
 /// that is most of what a start takes.

@@ -8,6 +8,7 @@ mod end;
 mod globals;
 mod handshake;
 mod interface;
+mod listing;
 mod maps;
 mod older;
 mod outside;
