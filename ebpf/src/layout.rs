@@ -6,6 +6,9 @@ pub const VERSION: u32 = 4;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 
+/// Where in `LAYOUT` the thread-group id of the agent is that passes over the sockets; 0: none is noted.
+pub const AGENT: usize = 3;
+
 /// `Outside::lost`: the journal was full.
 pub const LOSS_JOURNAL: u32 = 0;
 /// `Outside::lost`: no room for another pipelined request.
@@ -107,8 +110,18 @@ pub mod field {
     pub const TASK_GROUP: usize = 37;
     /// `struct sock_common`: skc_family.
     pub const SKC_FAMILY: usize = 38;
+    /// `struct sock`: sk_lock.owned.
+    pub const SK_HELD: usize = 39;
+    /// `struct sock_common`: skc_rcv_saddr.
+    pub const SKC_LOCAL: usize = 40;
+    /// `struct sock_common`: skc_daddr.
+    pub const SKC_REMOTE: usize = 41;
+    /// `struct sock_common`: skc_v6_rcv_saddr; none in a kernel without IPv6.
+    pub const SKC_LOCAL6: usize = 42;
+    /// `struct sock_common`: skc_v6_daddr, likewise.
+    pub const SKC_REMOTE6: usize = 43;
     /// How many.
-    pub const COUNT: usize = 39;
+    pub const COUNT: usize = 44;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -151,6 +164,11 @@ pub mod field {
         ("socket", "sk"),
         ("task_struct", "tgid"),
         ("sock_common", "skc_family"),
+        ("sock", "sk_lock.owned"),
+        ("sock_common", "skc_rcv_saddr"),
+        ("sock_common", "skc_daddr"),
+        ("sock_common", "skc_v6_rcv_saddr"),
+        ("sock_common", "skc_v6_daddr"),
     ];
 }
 

@@ -18,6 +18,7 @@ pub mod conn;
 pub mod http;
 pub mod interface;
 pub mod layout;
+pub mod listed;
 pub mod message;
 pub mod place;
 pub mod posting;

@@ -50,7 +50,7 @@ pub struct Socket {
     pub retransmitted: u64,
     /// UDP payload bytes received so far. Of TCP, what `note_rest` notes.
     pub udp_received: u64,
-    /// UDP payload bytes sent so far.
+    /// UDP payload bytes sent so far. Of TCP, what `note_user` notes.
     pub udp_sent: u64,
     /// Local port of a server, remote port of a client; host order.
     pub port: u16,
@@ -86,6 +86,21 @@ impl Socket {
     #[must_use]
     pub fn rests_at(&self, next: [u32; 2]) -> bool {
         self.flags & RESTS != 0 && self.udp_received == joined(next)
+    }
+}
+
+impl Socket {
+    /// The thread-group id of the process that was last seen to use an accepted TCP socket; 0 if none was.
+    #[inline(always)]
+    #[must_use]
+    pub const fn user(&self) -> u64 {
+        self.udp_sent
+    }
+
+    /// See `user`.
+    #[inline(always)]
+    pub const fn note_user(&mut self, group: u32) {
+        self.udp_sent = group as u64;
     }
 }
 

@@ -45,8 +45,13 @@ pub(super) fn wanted(observe: Observe) -> Vec<&'static str> {
 pub(super) const UNFINISHED: &str = "-new";
 
 /// The programs that pass over live sockets, with the kind of iterator each is.
-const ITERATORS: [(&str, &str); 3] =
-    [("snapshot_tcp", "tcp"), ("snapshot_udp", "udp"), ("snapshot_owners", "task_file")];
+const ITERATORS: [(&str, &str); 5] = [
+    ("snapshot_tcp", "tcp"),
+    ("snapshot_udp", "udp"),
+    ("snapshot_owners", "task_file"),
+    ("list_tcp", "tcp"),
+    ("list_udp", "udp"),
+];
 
 /// Has the kernel verify the iterators and the programs that are to be `attached`: all at once, a thread each, because
 /// that is most of what a start takes.

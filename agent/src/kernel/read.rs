@@ -68,8 +68,11 @@ impl Maps {
 
     /// Says that the start is complete, and whose layout this is.
     pub(super) fn seal(&mut self, layout: Layout) -> Result<(), Refusal> {
-        let words = [u64::from(layout::VERSION), layout.fingerprint, layout.cgroup, 0];
-        self.layout.set(0, words, 0).map_err(|error| Refusal::because("cannot note the layout", &error))
+        let failed = |error: MapError| Refusal::because("cannot note the layout", &error);
+        // The last one is the programs' own (`layout::AGENT`).
+        let [.., agent] = self.layout.get(&0, 0).map_err(failed)?;
+        let words = [u64::from(layout::VERSION), layout.fingerprint, layout.cgroup, agent];
+        self.layout.set(0, words, 0).map_err(failed)
     }
 
     /// Makes the entries for what no map has room for.

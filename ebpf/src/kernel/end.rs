@@ -5,12 +5,12 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use sockmeter_ebpf::layout::ListenerKey;
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::OBSERVED;
+use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
 
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::stash;
-use super::tcp::{CLOSE, LISTEN, SYN_SENT, Tcp};
+use super::tcp::{CLOSE, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT, Tcp};
 use super::{owner, totals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
@@ -41,6 +41,16 @@ fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
+    // close(2) and shutdown(2), in the context of whoever calls them, if the socket is held (`tcp_close_state`); else what
+    // the other end did.
+    let finishes = new == i32::from(FIN_WAIT1) || new == i32::from(LAST_ACK);
+    if finishes {
+        let sk: *mut core::ffi::c_void = ctx.arg(0);
+        if let Some(tcp) = Tcp::of(sk) {
+            note_use(tcp);
+        }
+        return 0;
+    }
     if new != i32::from(CLOSE) {
         return 0;
     }
@@ -68,6 +78,9 @@ fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
     if socket.closed != 0 {
         return 0;
     }
+    if socket.role == ROLE_SERVER {
+        owner::used(socket, tcp);
+    }
     socket.closed = 1;
     let received = tcp.received();
     let sent = tcp.sent(old as u8);
@@ -89,4 +102,14 @@ fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// Whoever ends an accepted connection uses it.
+#[inline(always)]
+fn note_use(tcp: Tcp) {
+    if let Some(socket) = SOCKET.of(tcp.sk(), false) {
+        if socket.role == ROLE_SERVER && socket.closed == 0 && tcp.in_scope() {
+            owner::used(socket, tcp);
+        }
+    }
 }

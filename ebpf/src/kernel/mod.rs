@@ -9,6 +9,7 @@ mod globals;
 mod handshake;
 mod interface;
 mod kept;
+mod listing;
 mod maps;
 mod older;
 mod outside;

@@ -2,10 +2,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_sock_from_file};
+use sockmeter_ebpf::layout::AGENT;
 
 use super::globals::{field, offset};
-use super::maps::{OWNER, PLACE};
+use super::maps::{LAYOUT, OWNER, PLACE};
 use super::owner;
 use super::place;
 
@@ -39,6 +40,7 @@ extern "C" fn snapshot_owners(pass: *mut FilePass) -> i32 {
     if sk.is_null() || !is_internet(sk) {
         return 0;
     }
+    note_agent();
     // First come: who has it open and was found first, unless its maker is known.
     let task = task.cast::<u8>().cast_const();
     if let Some(owner) = OWNER.of(sk, true) {
@@ -65,4 +67,15 @@ fn is_internet(sk: *mut c_void) -> bool {
     // SAFETY: as above; `struct sock` begins with `struct sock_common`.
     let family = unsafe { sk.cast::<u8>().add(offset(field::SKC_FAMILY)).cast::<u16>().read_volatile() };
     family == FAMILIES[0] || family == FAMILIES[1]
+}
+
+/// This runs in the context of the agent, whose own id may be another one to itself (pid_namespaces(7)).
+#[inline(always)]
+fn note_agent() {
+    // SAFETY: no arguments.
+    let group = unsafe { bpf_get_current_pid_tgid() } >> 32;
+    if let Some(layout) = LAYOUT.get_ptr_mut(0) {
+        // SAFETY: an element of an array map.
+        unsafe { (*layout)[AGENT] = group };
+    }
 }

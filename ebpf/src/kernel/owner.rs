@@ -3,13 +3,17 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel,
+};
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
+use sockmeter_ebpf::layout::AGENT;
 use sockmeter_ebpf::socket::{self, BOUND, COMM, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{field, follows_udp, offset, only_netns};
-use super::maps::{OWNER, PLACE, SOCKET};
+use super::maps::{LAYOUT, OWNER, PLACE, SOCKET};
+use super::tcp::Tcp;
 use super::{place, totals};
 
 /// `PF_KTHREAD` (`include/linux/sched.h`).
@@ -87,19 +91,71 @@ pub(super) fn name(owner: &mut Owner, task: *const u8) {
     }
 }
 
+/// Whether the current process is another one than was last seen to use the socket, if it does. This is asked for each
+/// packet: a load, and no copy.
+#[inline(always)]
+pub(super) fn is_new_user(socket: &Socket) -> bool {
+    // SAFETY: a load that the verifier knows to be from a kernel structure.
+    let group = unsafe {
+        let task = bpf_get_current_task_btf().cast::<u8>();
+        task.add(offset(field::TASK_GROUP)).cast::<u32>().read_volatile()
+    };
+    socket.user() != u64::from(group)
+}
+
+/// Notes whom the current process is, if it is another one than before that uses an accepted socket: what a listener accepts is
+/// the listener's until somebody is seen to use it. What was booked stays where it is, and what the one before it had to
+/// itself is booked first. The socket's lock is held, if anybody uses it just now.
+#[inline(always)]
+pub(super) fn used(socket: &mut Socket, tcp: Tcp) {
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() as *const u8 };
+    let group = u32_at(task.wrapping_add(offset(field::TASK_GROUP)));
+    if socket.user() == u64::from(group) || !tcp.is_held() || is_kernels(task) || is_agents(group) {
+        return;
+    }
+    if socket.user() != 0 {
+        totals::book(socket, tcp.sk(), tcp.received(), tcp.sent(tcp.state()), tcp.retransmitted());
+    }
+    socket.note_user(group);
+    note_as(tcp.sk(), task, group);
+}
+
+/// Whether this is the agent. Its pass over the live sockets takes their locks too, and may be left with a packet.
+#[inline(always)]
+fn is_agents(group: u32) -> bool {
+    // SAFETY: an element of an array map.
+    LAYOUT.get_ptr(0).is_some_and(|layout| unsafe { (*layout)[AGENT] } == u64::from(group))
+}
+
+/// Whether a task is a thread of the kernel.
+#[inline(always)]
+fn is_kernels(task: *const u8) -> bool {
+    u32_at(task.wrapping_add(offset(field::TASK_FLAGS))) & KERNEL_THREAD != 0
+}
+
+#[inline(always)]
+fn u32_at(at: *const u8) -> u32 {
+    let mut word = 0u32;
+    // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 4, at.cast::<c_void>()) };
+    word
+}
+
 /// Notes the current process again if it is another one than before, or stands elsewhere by now: a socket that is about to
 /// connect or to listen belongs to whoever lets it. Threads of the kernel do so for others (multipath TCP).
 #[inline(always)]
 pub(super) fn note_again(sk: *mut c_void) {
-    // SAFETY: no arguments; kernel memory is copied by a helper that fails instead of faulting.
+    // SAFETY: no arguments.
     let (task, group) = unsafe { (bpf_get_current_task() as *const u8, (bpf_get_current_pid_tgid() >> 32) as u32) };
-    let mut flags = 0u32;
-    let at = task.wrapping_add(offset(field::TASK_FLAGS));
-    // SAFETY: as above.
-    unsafe { bpf_probe_read_kernel((&raw mut flags).cast(), 4, at.cast::<c_void>()) };
-    if flags & KERNEL_THREAD != 0 {
-        return;
+    if !is_kernels(task) {
+        note_as(sk, task, group);
     }
+}
+
+/// The same for this task, which is in that thread group.
+#[inline(always)]
+fn note_as(sk: *mut c_void, task: *const u8, group: u32) {
     if let Some(owner) = OWNER.of(sk, true) {
         if owner.pid != group || owner.known == 0 {
             owner.pid = group;

@@ -10,13 +10,14 @@ use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::OBSERVED;
+use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
 
 use super::atomic::{give, raise, take};
 use super::handshake;
 use super::kept;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
+use super::owner;
 use super::reading::{keep_early, read_inbound, read_outbound, socket};
 use super::stash;
 use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
@@ -123,6 +124,9 @@ impl Kind {
                 _ => Self::Other,
             };
         };
+        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) {
+            note_use(skb);
+        }
         if socket.flags & OBSERVED == 0 {
             return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
@@ -137,6 +141,22 @@ impl Kind {
             None => Self::Other,
         }
     }
+}
+
+/// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on
+/// which packets are read.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_use(skb: *mut __sk_buff) -> u32 {
+    let sk = socket(skb);
+    if sk.is_null() {
+        return 0;
+    }
+    let (Some(tcp), Some(socket)) = (Tcp::of(sk), SOCKET.of(sk, false)) else {
+        return 0;
+    };
+    owner::used(socket, tcp);
+    0
 }
 
 /// What is needed of a TCP header.

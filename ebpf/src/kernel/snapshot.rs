@@ -22,14 +22,14 @@ use super::totals;
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
 #[repr(C)]
 pub(super) struct Meta {
-    seq: *mut seq_file,
+    pub(super) seq: *mut seq_file,
 }
 
 /// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
 #[repr(C)]
 pub(super) struct TcpPass {
-    meta: *mut Meta,
-    sk: *mut c_void,
+    pub(super) meta: *mut Meta,
+    pub(super) sk: *mut c_void,
 }
 
 /// The socket is locked meanwhile (`bpf_iter_tcp_seq_show`).
@@ -110,8 +110,8 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
 /// `struct bpf_iter__udp` (`net/ipv4/udp.c`).
 #[repr(C)]
 pub(super) struct UdpPass {
-    meta: *mut Meta,
-    sk: *mut c_void,
+    pub(super) meta: *mut Meta,
+    pub(super) sk: *mut c_void,
 }
 
 #[unsafe(no_mangle)]

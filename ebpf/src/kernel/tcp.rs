@@ -12,11 +12,13 @@ pub(super) const ESTABLISHED: u8 = 1;
 pub(super) const SYN_SENT: u8 = 2;
 /// Accepted, not yet established.
 pub(super) const SYN_RECEIVED: u8 = 3;
-const FIN_WAIT1: u8 = 4;
+/// Closed here, or shut down.
+pub(super) const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 /// The socket is gone.
 pub(super) const CLOSE: u8 = 7;
-const LAST_ACK: u8 = 9;
+/// Closed here, behind the other end.
+pub(super) const LAST_ACK: u8 = 9;
 /// A listener.
 pub(super) const LISTEN: u8 = 10;
 const CLOSING: u8 = 11;
@@ -41,6 +43,12 @@ impl Tcp {
         // SAFETY: the verifier checks the pointer.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
         if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
+    }
+
+    /// Any internet socket: only what `struct sock_common` and `struct sock` have may be asked of it.
+    #[inline(always)]
+    pub(super) fn unchecked(sk: *mut c_void) -> Self {
+        Self(sk.cast::<u8>().cast_const())
     }
 
     /// For storage look-ups.
@@ -82,6 +90,12 @@ impl Tcp {
     pub(super) fn state(self) -> u8 {
         // SAFETY: as in `u64`.
         unsafe { self.0.add(offset(field::SKC_STATE)).read_volatile() }
+    }
+
+    /// Address family.
+    #[inline(always)]
+    pub(super) fn family(self) -> u16 {
+        self.u16(field::SKC_FAMILY)
     }
 
     /// Host order.
@@ -159,6 +173,13 @@ impl Tcp {
         self.u32(field::COPIED_SEQ) == self.u32(field::RCV_NXT)
     }
 
+    /// Whether somebody holds the socket's lock as its user: `lock_sock` (`net/core/sock.c`), which only a process can
+    /// take. A soft interrupt that finds it held leaves its packet to the holder, so who asks is in the holder's context.
+    #[inline(always)]
+    pub(super) fn is_held(self) -> bool {
+        self.u32(field::SK_HELD) != 0
+    }
+
     /// Whether the socket is within `--scope`. Where a cgroup bounds that, programs on the cgroup see only what is in
     /// it; this is for those that see all.
     #[inline(always)]
@@ -220,7 +241,7 @@ pub(super) struct Common(Tcp);
 impl Common {
     #[inline(always)]
     pub(super) fn of(sk: *mut c_void) -> Self {
-        Self(Tcp(sk.cast::<u8>().cast_const()))
+        Self(Tcp::unchecked(sk))
     }
 
     /// See `Tcp::state`.
@@ -271,7 +292,7 @@ impl Ports {
     /// Reads them from a kernel socket pointer.
     #[inline(always)]
     pub(super) fn of(sk: *mut c_void) -> Self {
-        let common = Tcp(sk.cast::<u8>().cast_const());
+        let common = Tcp::unchecked(sk);
         Self {
             local: common.local_port(),
             remote: common.remote_port(),

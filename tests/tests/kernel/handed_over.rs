@@ -1,5 +1,5 @@
 //! Sockets that another process serves than the one that made them, and listeners that share a port: every byte counts
-//! once, with the name of the process that made the socket.
+//! once, with the name of the process that uses the socket. Jobs whose sockets go from one to the other are in `owners`.
 
 use std::io::IoSlice;
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrIn, bind, listen, sendmsg,
     setsockopt, socket, sockopt,
@@ -49,23 +50,31 @@ fn ask(request: &Request, serve: impl FnOnce(&TcpListener) -> Result<std::proces
     Ok(counted)
 }
 
-/// Compares, and says whose the bytes of the service were.
-fn belong_to_their_maker(page: &Page, counted: Counted) -> Result<()> {
-    let maker = std::fs::read_to_string("/proc/self/comm")?;
-    let labels = [("process", maker.trim_end()), ("port", "8080"), ("role", "server")];
+/// The bytes of the service were this test's.
+fn belong_to_us(page: &Page, counted: Counted) -> Result<()> {
+    belong_to(page, std::fs::read_to_string("/proc/self/comm")?.trim_end(), counted);
+    Ok(())
+}
+
+/// The bytes of the service were that process'.
+fn belong_to(page: &Page, process: &str, counted: Counted) {
+    let labels = [("process", process), ("port", "8080"), ("role", "server")];
     assert_eq!(whole(page.sum("sockmeter_socket_receive_bytes_total", &labels)), counted.inbound);
     assert_eq!(whole(page.sum("sockmeter_socket_transmit_bytes_total", &labels)), counted.outbound);
-    Ok(())
 }
 
 fn one(serve: impl FnOnce(&TcpListener) -> Result<std::process::Child> + Send) -> Result<()> {
     let namespace = Namespace::new()?;
-    let agent = Agent::start(&namespace, &[])?;
+    let mut agent = Agent::start(&namespace, &[])?;
     let request = Request::post("/jobs", 50_000);
+    // Nothing is booked before somebody uses the connection.
+    agent.process().stop()?;
     let counted = namespace.enter(|| ask(&request, serve))?;
+    agent.process().signal(Signal::SIGCONT)?;
     let mut clients = Tally::default();
     request.tally(&mut clients, "/jobs", counted, ANSWER);
-    belong_to_their_maker(&exact(&agent, &clients, counted)?, counted)
+    belong_to(&exact(&agent, &clients, counted)?, "python3", counted);
+    Ok(())
 }
 
 #[test]
@@ -118,7 +127,7 @@ fn listeners_that_share_a_port() -> Result<()> {
         served += one;
     }
     assert_eq!(served, asked);
-    belong_to_their_maker(&exact(&agent, &clients, asked)?, asked)
+    belong_to_us(&exact(&agent, &clients, asked)?, asked)
 }
 
 #[test]
@@ -135,7 +144,7 @@ fn both_address_families_at_one_listener() -> Result<()> {
     let mut clients = Tally::default();
     request.tally(&mut clients, "/jobs", all, ANSWER);
     assert_eq!(server.finish()?, all);
-    belong_to_their_maker(&exact(&agent, &clients, all)?, all)
+    belong_to_us(&exact(&agent, &clients, all)?, all)
 }
 
 #[test]

@@ -74,6 +74,83 @@ fn what_a_listener_accepts_is_the_listeners() -> Result<()> {
     Ok(())
 }
 
+/// Runs `code` in a job `first`, with `other()` to enter the job `second`, and what the client does meanwhile; the agent
+/// reads nothing before the end. Answers the bytes of the two jobs, which are all that crossed.
+fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<()> + Send) -> Result<[[f64; 2]; 2]> {
+    let namespace = Namespace::new()?;
+    let cgroup = Cgroup::unified(name)?;
+    cgroup.make("ffrtmp/second")?;
+    let mut agent = Agent::start(&namespace, &[])?;
+    agent.process().stop()?;
+    let code = [
+        "import signal\n\
+         def other(): open(sys.argv[1] + '/../second/cgroup.procs', 'w').write(str(os.getpid()))\n\
+         enter(); l = socket.create_server(('127.0.0.1', 0)); say(l.getsockname()[1])\n",
+        code,
+    ];
+    let mut script = Script::start(&namespace, &cgroup.make("ffrtmp/first")?, &code.concat())?;
+    let port: u16 = script.line()?.parse()?;
+    namespace.enter(|| client(TcpStream::connect(("127.0.0.1", port))?))?;
+    script.end()?;
+    agent.process().signal(nix::sys::signal::Signal::SIGCONT)?;
+    let closed = [("role", "server"), ("protocol", "tcp")];
+    let page =
+        agent.scrape_until("the socket's end", |page| page.sum("sockmeter_sockets_closed_total", &closed) == 1.0)?;
+    Ok(["first", "second"].map(|name| job(&page, name)))
+}
+
+/// What is accepted from a listener that somebody else made (socket activation, a server that forks) is theirs who serve it.
+#[test]
+fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
+    let code = "if os.fork() == 0:\n    other(); c, _ = l.accept(); n = len(c.recv(1 << 20, socket.MSG_WAITALL))\n    \
+                c.sendall(b'x' * 2 * n); c.close(); os._exit(0)\nos.wait()";
+    let found = handed_over("serves", code, |mut client| {
+        client.write_all(&[1; 5_000])?;
+        client.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer)?;
+        assert_eq!(answer.len(), 10_000);
+        Ok(())
+    })?;
+    assert_eq!(found, [[0.0; 2], [5_000.0, 10_000.0]]);
+    Ok(())
+}
+
+/// A process that only receives is told by its end, also if that is a violent one.
+#[test]
+fn what_a_process_received_that_never_sent_is_its_own() -> Result<()> {
+    let code = "p = os.fork()\nif p == 0:\n    other(); c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL)\n    \
+                os.kill(os.getpid(), signal.SIGKILL)\nos.waitpid(p, 0)";
+    let found = handed_over("receives", code, |mut client| {
+        client.write_all(&[1; 5_000])?;
+        // An end of either kind.
+        let _ = client.read_to_end(&mut Vec::new());
+        Ok(())
+    })?;
+    assert_eq!(found, [[0.0; 2], [5_000.0, 0.0]]);
+    Ok(())
+}
+
+/// A connection that one job began to serve and another one goes on with: each has what crossed while it was the one that
+/// used it.
+#[test]
+fn a_connection_that_is_passed_on_is_whose_turn_it_is() -> Result<()> {
+    let code = "ours, theirs = socket.socketpair()\n\
+                if os.fork() == 0:\n    other(); _, [d], _, _ = socket.recv_fds(theirs, 1, 1); c = socket.socket(fileno=d)\n    \
+                c.sendall(b'y' * 700); c.recv(50, socket.MSG_WAITALL); c.close(); os._exit(0)\n\
+                c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL); c.sendall(b'x' * 300)\n\
+                socket.send_fds(ours, [b'c'], [c.fileno()]); c.close(); os.wait()";
+    let found = handed_over("passes", code, |mut client| {
+        client.write_all(&[1; 5_000])?;
+        client.read_exact(&mut [0; 1_000])?;
+        client.write_all(&[2; 50])?;
+        client.read_to_end(&mut Vec::new())?;
+        Ok(())
+    })?;
+    assert_eq!(found, [[5_000.0, 300.0], [50.0, 700.0]]);
+    Ok(())
+}
+
 /// A socket that was made outside is the job's that connects it; and of two processes with the same socket it is the one
 /// that made it.
 #[test]
