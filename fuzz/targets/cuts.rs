@@ -19,7 +19,7 @@ mod segment;
 use libfuzzer_sys::fuzz_target;
 
 use delivery::{Dice, Script, deliver, deliver_bytes};
-use outside::Bounds;
+use outside::{Bounds, Host};
 
 fuzz_target!(|input: &[u8]| {
     let Some(([inbound, outbound, low, high], rest)) = input.split_first_chunk() else {
@@ -50,4 +50,6 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!((cut.exchanges, cut.requests), (bytewise.exchanges, bytewise.requests));
         assert_eq!((cut.wire, cut.unattributed, cut.lost), (bytewise.wire, bytewise.unattributed, bytewise.lost));
     }
+    // Frees what the host keeps, for the leak check at the end of the run.
+    Host::begin(Bounds::AMPLE);
 });
