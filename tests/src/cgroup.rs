@@ -49,6 +49,35 @@ impl Cgroup {
     }
 }
 
+/// A stay of this process in a cgroup of the version 2 hierarchy: what it starts meanwhile is in it too.
+#[derive(Debug)]
+pub struct Visit {
+    home: PathBuf,
+    place: Cgroup,
+}
+
+impl Visit {
+    /// Goes to a new cgroup below the one called `name`.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn to(name: &str) -> Result<Self> {
+        let root = mount("cgroup2", None).context("no cgroup v2 is mounted")?;
+        let here = fs::read_to_string("/proc/self/cgroup")?;
+        let here = here.lines().find_map(|line| line.strip_prefix("0::/")).context("in no cgroup of version 2")?;
+        let place = Cgroup::below(&root.join(name), "visit")?;
+        fs::write(place.path().join("cgroup.procs"), "0").with_context(|| place.path().display().to_string())?;
+        Ok(Self { home: root.join(here), place })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let _ = fs::write(self.home.join("cgroup.procs"), "0");
+        remove(self.place.path());
+    }
+}
+
 impl Drop for Cgroup {
     fn drop(&mut self) {
         remove(&self.0);

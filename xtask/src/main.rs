@@ -3,8 +3,10 @@
 
 mod agent;
 mod bench;
+mod dist;
 mod fuzz;
 mod kernel_side;
+mod manifests;
 mod setup;
 mod steps;
 mod tests;
@@ -34,6 +36,8 @@ enum Command {
     BuildEbpf,
     /// Build the kernel programs and the agent around them, optimised
     Build,
+    /// Build the agent as one static binary, optimised, to target/dist: what images and packages take
+    Dist,
     /// Build everything and run the agent as root: `cargo xtask run -- --listen 127.0.0.1:0`
     Run {
         /// Flags of `sockmeter run`
@@ -71,6 +75,8 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
+    /// Put the Kubernetes manifests together and check them; fetches what that needs: kubectl, kubernetes-validate
+    Manifests,
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -97,6 +103,7 @@ fn execute(command: Command) -> anyhow::Result<Done> {
     let done = match command {
         Command::BuildEbpf => kernel_side::build(&workspace, &steps),
         Command::Build => agent::build(&workspace, &steps).map(drop),
+        Command::Dist => dist::dist(&workspace, &steps),
         Command::Run { flags } => agent::run(&workspace, &steps, &flags),
         Command::Test { ring: None, filter, .. } => return tests::everything(&workspace, &steps, &filter),
         Command::Test { ring: Some(Ring::Vm), kernels, cpus, filter } => {
@@ -108,6 +115,7 @@ fn execute(command: Command) -> anyhow::Result<Done> {
         Command::Test { ring: Some(ring), filter, .. } => tests::one_ring(&workspace, &steps, ring, &filter),
         Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
         Command::Fuzz { target, seconds } => fuzz::fuzz(&workspace, &steps, target.as_deref(), seconds),
+        Command::Manifests => manifests::check(&workspace, &steps),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     };

@@ -12,8 +12,9 @@ use crate::steps::{Steps, output_of, run};
 
 const ALONE: &str = "cargo xtask setup";
 
-/// Each program that a test or a virtual machine may run, and the package that has it.
-const PROGRAMS: [(&str, &str); 19] = [
+/// Each program that a test or a virtual machine may run, and the package that has it. A package without a program is known
+/// by a path.
+const PROGRAMS: [(&str, &str); 23] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
@@ -29,6 +30,11 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("faketime", "faketime"),
     ("iperf3", "iperf3"),
     ("tc", "iproute2"),
+    // What the agent is deployed with, and how.
+    ("runc", "runc"),
+    ("systemd-analyze", "systemd"),
+    ("musl-gcc", "musl-tools"),
+    ("/usr/share/doc/python3-venv", "python3-venv"),
     // What boots other kernels.
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("cpio", "cpio"),

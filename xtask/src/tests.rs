@@ -9,10 +9,12 @@ use nix::unistd::geteuid;
 
 use crate::steps::{Steps, output_of, run};
 use crate::workspace::Workspace;
-use crate::{agent, kernel_side, setup, tidy, vm};
+use crate::{agent, dist, kernel_side, manifests, setup, tidy, vm};
 
 /// The environment variable that tells the kernel tests which agent to start.
 const AGENT_VARIABLE: &str = "SOCKMETER_BINARY";
+/// The environment variable that tells them where the static one is, which is what gets deployed.
+const STATIC_VARIABLE: &str = "SOCKMETER_STATIC_BINARY";
 /// The environment variable that makes every agent of the kernel tests an ordinary user's (`tests/src/ordinary.rs`).
 const ORDINARY_VARIABLE: &str = "SOCKMETER_TEST_UNPRIVILEGED";
 /// The package with the kernel tests.
@@ -61,6 +63,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
         run(workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
+    manifests::check(workspace, steps)?;
     pure(workspace, steps, filter)?;
     // Before the kernel ring, whose summary is to be the last word; what they found is said after it.
     let guests = if filter.is_empty() {
@@ -134,6 +137,7 @@ fn pure(workspace: &Workspace, steps: &Steps, filter: &[String]) -> Result<()> {
 
 fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -> Result<()> {
     let binary = agent::build_for_tests(workspace, steps)?;
+    let deployed = dist::build_for_tests(workspace, steps)?;
     let (what, alone, ordinary) = match ring {
         Ring::Slow => ("slow tests", "cargo xtask test slow", "0"),
         Ring::Unprivileged => ("kernel tests as an ordinary user", "cargo xtask test unprivileged", "1"),
@@ -145,7 +149,7 @@ fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -
         let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
         let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
         let mut command = runner.command(workspace, ring, sudo, filter);
-        run(command.env(AGENT_VARIABLE, binary).env(ORDINARY_VARIABLE, ordinary))
+        run(command.env(AGENT_VARIABLE, binary).env(STATIC_VARIABLE, deployed).env(ORDINARY_VARIABLE, ordinary))
     })
 }
 

@@ -11,8 +11,8 @@ use nix::sys::statfs::statfs;
 
 use super::Refusal;
 
-/// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`. The C libraries disagree on the sign of its type; this one holds either.
+const BPF_FS_MAGIC: i128 = 0xcafe_4a11;
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// A pin directory that this process has for itself.
@@ -111,7 +111,7 @@ pub fn remove(directory: &Path) -> Result<Vec<String>, Refusal> {
 /// Mounts the usual bpffs if the directory is to be on it and it is not there.
 pub(super) fn ensure_bpffs(directory: &Path) -> Result<(), Refusal> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let is_bpffs = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type().0 == BPF_FS_MAGIC);
+    let is_bpffs = |path: &Path| statfs(path).is_ok_and(|found| i128::from(found.filesystem_type().0) == BPF_FS_MAGIC);
     if is_bpffs(existing) {
         return Ok(());
     }

@@ -53,6 +53,8 @@ mod older;
 mod only_in_guests;
 /// Whose a socket is.
 mod owners;
+/// The image and the Kubernetes manifests, run as they are.
+mod pods;
 /// What the agent may do once it runs, and how little it takes to start it.
 mod privileges;
 /// Killed, stopped, started again: the books go on.
@@ -71,6 +73,8 @@ mod storm;
 mod too_old;
 /// Scrapes in the middle of a load.
 mod under_load;
+/// The systemd unit, started by systemd.
+mod units;
 /// Another build takes over what is pinned.
 mod upgrade;
 /// How much the verifier has to do.

@@ -95,15 +95,19 @@ impl Kernels {
 
     /// busybox, linked statically; it is not installed.
     pub(crate) fn busybox(&self) -> Result<PathBuf> {
-        let folder = self.folder.join("busybox");
-        let found = [folder.join("bin/busybox"), folder.join("usr/bin/busybox")];
-        let is_there = || found.iter().find(|path| path.exists()).cloned();
+        self.unpacked("busybox-static", "bookworm", &["bin/busybox", "usr/bin/busybox"])
+    }
+
+    /// One of these files of a package, which is not installed.
+    pub(crate) fn unpacked(&self, package: &str, suite: &str, files: &[&str]) -> Result<PathBuf> {
+        let folder = self.folder.join(package.trim_end_matches("-static"));
+        let is_there = || files.iter().map(|file| folder.join(file)).find(|path| path.exists());
         if let Some(path) = is_there() {
             return Ok(path);
         }
-        let apt = Apt::open(&self.folder.join("apt"), &["bookworm"])?;
-        extract(&apt.download("busybox-static", &self.folder.join("packages"))?, &folder)?;
-        is_there().context("the package busybox-static has no busybox")
+        let apt = Apt::open(&self.folder.join("apt"), &[suite])?;
+        extract(&apt.download(package, &self.folder.join("packages"))?, &folder)?;
+        is_there().with_context(|| format!("the package {package} has none of {}", files.join(", ")))
     }
 
     fn kept(&self, series: &str) -> Option<String> {

@@ -14,8 +14,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-pub(crate) use self::kernels::{ENDS, chosen};
-use self::kernels::{Kernel, Kernels};
+use self::kernels::Kernel;
+pub(crate) use self::kernels::{ENDS, Kernels, chosen};
 pub(crate) use self::report::End;
 use self::report::{Outcome, Verdict};
 use crate::steps::{Steps, output_of};
