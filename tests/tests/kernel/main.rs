@@ -19,6 +19,8 @@ mod chunked_answers;
 mod clock;
 /// What the kernel programs say of themselves, when asked.
 mod diagnostics;
+/// Queries of the documentation.
+mod documented;
 /// Half closes and resets.
 mod ends;
 /// nginx' log and the clients' own counts against our exchanges.
