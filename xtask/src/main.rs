@@ -3,6 +3,7 @@
 
 mod agent;
 mod bench;
+mod dashboards;
 mod dist;
 mod fuzz;
 mod kernel_side;
@@ -77,6 +78,8 @@ enum Command {
     },
     /// Put the Kubernetes manifests together and check them; fetches what that needs: kubectl, kubernetes-validate
     Manifests,
+    /// Make the Grafana dashboards (dashboards/*.json) from their source (dashboards/source)
+    Dashboards,
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -116,6 +119,7 @@ fn execute(command: Command) -> anyhow::Result<Done> {
         Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
         Command::Fuzz { target, seconds } => fuzz::fuzz(&workspace, &steps, target.as_deref(), seconds),
         Command::Manifests => manifests::check(&workspace, &steps),
+        Command::Dashboards => dashboards::write(&workspace.root, &steps),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),
     };

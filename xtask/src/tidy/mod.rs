@@ -1,5 +1,5 @@
 //! `cargo xtask tidy`: the rules that the compiler does not know. Rules for files are in `files`, for imports in
-//! `stages` (the table) and `imports` (how they are found in the code).
+//! `stages` (the table) and `imports` (how they are found in the code), for dashboards and alerts in `dashboards::check`.
 
 mod files;
 mod imports;
@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::dashboards;
 use crate::steps::output_of;
 
 /// Checks every file that git knows or would take.
@@ -31,6 +32,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             problems.extend(imports::problems(name, &text));
         }
     }
+    problems.extend(dashboards::check::problems(root)?);
     for problem in &problems {
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(anstream::stderr(), "{problem}");
