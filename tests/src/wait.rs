@@ -11,8 +11,15 @@ use crate::load::patience;
 ///
 /// # Errors
 /// When that is over, or `condition` fails for good.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let bound = patience();
+pub fn until<T>(what: &str, condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    within(patience(), what, condition)
+}
+
+/// The same with a bound of its own, for what takes its time by design.
+///
+/// # Errors
+/// As [`until`].
+pub fn within<T>(bound: Duration, what: &str, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + bound;
     loop {
         if let Some(value) = condition()? {

@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod kernel_side;
 mod manifests;
+mod monitoring;
 mod setup;
 mod steps;
 mod tests;
@@ -80,6 +81,12 @@ enum Command {
     Manifests,
     /// Make the Grafana dashboards (dashboards/*.json) from their source (dashboards/source)
     Dashboards,
+    /// Prove that dashboards and rules have answers, or run monitoring here: test, up, check, down, rules, pictures
+    Monitoring {
+        /// What to do
+        #[command(subcommand)]
+        what: monitoring::Monitoring,
+    },
     /// Check the rules for files, imports and names that the compiler does not know
     Tidy,
     /// Install the programs that the kernel tests drive (Debian packages); no service is started
@@ -119,6 +126,7 @@ fn execute(command: Command) -> anyhow::Result<Done> {
         Command::Bench { arguments } => bench::run_benchmark(&workspace, &steps, &arguments),
         Command::Fuzz { target, seconds } => fuzz::fuzz(&workspace, &steps, target.as_deref(), seconds),
         Command::Manifests => manifests::check(&workspace, &steps),
+        Command::Monitoring { what } => monitoring::execute(&workspace, &steps, &what),
         Command::Dashboards => dashboards::write(&workspace.root, &steps),
         Command::Tidy => steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root)),
         Command::Setup => setup::packages(&steps),

@@ -14,13 +14,15 @@ const ALONE: &str = "cargo xtask setup";
 
 /// Each program that a test or a virtual machine may run, and the package that has it. A package without a program is known
 /// by a path.
-const PROGRAMS: [(&str, &str); 23] = [
+const PROGRAMS: [(&str, &str); 25] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
     ("python3", "python3-minimal"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("victoria-metrics", "victoria-metrics"),
+    ("vmalert", "victoria-metrics"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
     ("wireguard-go", "wireguard-go"),
     ("wg", "wireguard-tools"),

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: what must be true before a change lands. Pure tests need no privileges, kernel tests need root;
 //! cargo-nextest runs them where it is installed, else cargo itself. Kernel tests under other kernels are `vm`'s.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -9,7 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::steps::{Steps, output_of, run};
 use crate::workspace::Workspace;
-use crate::{agent, dist, kernel_side, manifests, setup, tidy, vm};
+use crate::{agent, dist, kernel_side, manifests, monitoring, setup, tidy, vm};
 
 /// The environment variable that tells the kernel tests which agent to start.
 const AGENT_VARIABLE: &str = "SOCKMETER_BINARY";
@@ -64,6 +65,7 @@ pub(crate) fn everything(workspace: &Workspace, steps: &Steps, filter: &[String]
     })?;
     steps.step("tidy", "cargo xtask tidy", || tidy::check(&workspace.root))?;
     manifests::check(workspace, steps)?;
+    monitoring::rules(workspace, steps)?;
     pure(workspace, steps, filter)?;
     // Before the kernel ring, whose summary is to be the last word; what they found is said after it.
     let guests = if filter.is_empty() {
@@ -124,6 +126,27 @@ pub(crate) fn one_ring(workspace: &Workspace, steps: &Steps, ring: Ring, filter:
     kernel(workspace, steps, ring, filter)
 }
 
+/// Kernel tests of this name, one after the other, with all that they print, and with variables for them.
+pub(crate) fn aloud(workspace: &Workspace, steps: &Steps, name: &str, variables: &[(&str, &Path)]) -> Result<()> {
+    if !can_be_root() {
+        bail!("kernel tests need root, and sudo wants a password\nhint: sudo -v, then again");
+    }
+    setup::packages(steps)?;
+    kernel_side::build(workspace, steps)?;
+    let binary = agent::build_for_tests(workspace, steps)?;
+    steps.last_word(name, "cargo xtask monitoring test", || {
+        let filter = [name.to_owned(), "--nocapture".to_owned()];
+        let mut command = Runner::Cargo.command(workspace, Ring::Kernel, sudo(), &filter);
+        run(command.env(AGENT_VARIABLE, binary).envs(variables.iter().copied()))
+    })
+}
+
+/// Built as the user who asks, run as root.
+fn sudo() -> &'static [&'static str] {
+    const SUDO: &[&str] = &["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
+    if geteuid().is_root() { &[] } else { SUDO }
+}
+
 fn can_be_root() -> bool {
     setup::as_root("true").is_some()
 }
@@ -145,10 +168,7 @@ fn kernel(workspace: &Workspace, steps: &Steps, ring: Ring, filter: &[String]) -
     };
     steps.last_word(what, alone, || {
         let runner = Runner::of(workspace);
-        // Built as the user who asks, run as root.
-        let sudo = ["--config", "target.'cfg(unix)'.runner=['sudo', '-n', '-E']"];
-        let sudo: &[&str] = if geteuid().is_root() { &[] } else { &sudo };
-        let mut command = runner.command(workspace, ring, sudo, filter);
+        let mut command = runner.command(workspace, ring, sudo(), filter);
         run(command.env(AGENT_VARIABLE, binary).env(STATIC_VARIABLE, deployed).env(ORDINARY_VARIABLE, ordinary))
     })
 }

@@ -1,8 +1,5 @@
 //! Interface counters against the kernel's own device counters, on veth and on a WireGuard tunnel.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,6 +9,7 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::process::{Process, output, run};
 use sockmeter_tests::tally::whole;
+use sockmeter_tests::tunnel::Tunnel;
 use sockmeter_tests::wait;
 
 /// The device's own `[received, sent]` bytes.
@@ -157,64 +155,12 @@ fn the_end_of_one_agent_is_not_that_of_another() -> Result<()> {
     Ok(())
 }
 
-/// One end of a tunnel.
-struct Tunnel {
-    _process: Process,
-}
-
-fn tunnel(namespace: &Namespace, name: &str) -> Result<Tunnel> {
-    let socket = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
-    // One that was killed leaves its socket behind.
-    let _ = std::fs::remove_file(&socket);
-    let mut command = namespace.command("wireguard-go");
-    command
-        .args(["-f", name])
-        .env("WG_PROCESS_FOREGROUND", "1")
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
-    let process = Process::start(&mut command)?;
-    wait::until("wireguard-go", || {
-        Ok(output(Command::new("wg").args(["show", name]))?.status.success().then_some(()))
-    })?;
-    Ok(Tunnel { _process: process })
-}
-
 #[test]
 fn bytes_equal_the_devices_own_on_wireguard() -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
     here.connect(&there)?;
     let agent = Agent::start(&here, &[])?;
-    let _tunnels = [tunnel(&here, "wg0")?, tunnel(&there, "wgfar")?];
-    let keys = tempfile::tempdir()?;
-    let mut public = Vec::new();
-    for name in ["wg0", "wgfar"] {
-        let private = run(Command::new("wg").arg("genkey"))?;
-        std::fs::write(keys.path().join(name), &private)?;
-        let file = keys.path().join(name);
-        public
-            .push(run(Command::new("sh").arg("-c").arg(format!("wg pubkey < {}", file.display())))?.trim().to_owned());
-    }
-    for (namespace, name, peer, address, endpoint) in [
-        (&here, "wg0", &public[1], "10.9.0.1", "10.77.0.2:51820"),
-        (&there, "wgfar", &public[0], "10.9.0.2", "10.77.0.1:51820"),
-    ] {
-        run(namespace
-            .command("wg")
-            .args(["set", name, "listen-port", "51820", "private-key"])
-            .arg(keys.path().join(name))
-            .args(["peer", peer, "allowed-ips", "10.9.0.0/24,fd09::/64", "endpoint", endpoint]))?;
-        namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", name])?;
-        namespace.ip(&[
-            "addr",
-            "add",
-            &format!("fd09::{}/64", address.split('.').next_back().unwrap_or("9")),
-            "dev",
-            name,
-            "nodad",
-        ])?;
-        // Drops in the device's queue come after our hook: room for all that is sent before the process takes it.
-        namespace.ip(&["link", "set", name, "mtu", "1420", "txqueuelen", "20000", "up"])?;
-    }
+    let _tunnel = Tunnel::start(&here, &there)?;
     agent.scrape_until("wg0", |page| {
         page.sum("sockmeter_program_attached", &[("program", "interface_sends"), ("target", "wg0")]) == 1.0
     })?;

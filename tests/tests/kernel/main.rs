@@ -41,6 +41,8 @@ mod jobs;
 mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.
 mod merged_page;
+/// Dashboards and rules in real back-ends, over a real load.
+mod monitoring;
 /// Interfaces that come, go, and change.
 mod moving_interfaces;
 /// Services that come, go, and are started again.

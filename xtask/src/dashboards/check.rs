@@ -164,7 +164,7 @@ fn rules(root: &Path) -> Result<Vec<Rule>> {
         let file = entry?.path();
         let text = fs::read_to_string(&file)?;
         let read: Rules =
-            serde_yaml_ng::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))?;
+            serde_saphyr::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))?;
         rules.extend(read.groups.into_iter().flat_map(|group| group.rules));
     }
     Ok(rules)
@@ -208,7 +208,7 @@ fn tested_alerts(root: &Path) -> Result<BTreeSet<(String, bool)>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(root.join("deploy/prometheus/tests"))? {
         let file = entry?.path();
-        let tests: Value = serde_yaml_ng::from_str(&fs::read_to_string(&file)?)
+        let tests: Value = serde_saphyr::from_str(&fs::read_to_string(&file)?)
             .with_context(|| format!("cannot understand {}", file.display()))?;
         let groups = tests["tests"].as_array().into_iter().flatten();
         for test in groups.flat_map(|group| group["alert_rule_test"].as_array().into_iter().flatten()) {
