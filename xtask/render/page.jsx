@@ -78,6 +78,12 @@ function values(panel, data) {
     replaceVariables: (v) => v, theme, timeZone: 'utc' });
 }
 
+// So that all bars of a panel begin and end at the same place.
+const longest = (shown) => ({
+  title: shown.reduce((a, { display }) => ((display.title ?? '').length > a.length ? display.title : a), ''),
+  text: shown.reduce((a, { display }) => (display.text.length > a.length ? display.text : a), ''),
+});
+
 function Inside({ panel, width, height }) {
   if (panel.type === 'table') {
     return table(panel).length ? <Table data={table(panel)} width={width} height={height} /> : <Empty {...{ panel, width, height }} />;
@@ -94,11 +100,11 @@ function Inside({ panel, width, height }) {
     <div style={{ display: 'flex', flexDirection: panel.type === 'bargauge' ? 'column' : 'row', gap: 2 }}>
       {shown.map((value, i) => panel.type === 'bargauge'
         ? <BarGauge key={i} theme={theme} value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)}
-            width={each[0]} height={Math.min(each[1], 46)} orientation="horizontal" displayMode="basic" text={{ titleSize: 14, valueSize: 16 }} showUnfilled />
+            width={each[0]} height={Math.min(each[1], 46)} orientation="horizontal" displayMode="basic" text={{ titleSize: 14, valueSize: 16 }} showUnfilled alignmentFactors={longest(shown)} />
         : panel.type === 'gauge'
           ? <Gauge key={i} theme={theme} value={value.display} field={value.field} width={each[0]} height={each[1]} />
           : <BigValue key={i} theme={theme} value={value.display} width={each[0]} height={each[1]}
-              colorMode={BigValueColorMode.Value} graphMode={BigValueGraphMode.None} textMode={shown.length > 1 ? 'value_and_name' : 'auto'} />)}
+              colorMode={BigValueColorMode.Value} graphMode={BigValueGraphMode.None} textMode={shown.length > 1 ? 'value_and_name' : panel.options.textMode} />)}
     </div>
   );
 }

@@ -135,7 +135,7 @@ pub(crate) fn aloud(workspace: &Workspace, steps: &Steps, name: &str, variables:
     kernel_side::build(workspace, steps)?;
     let binary = agent::build_for_tests(workspace, steps)?;
     steps.last_word(name, "cargo xtask monitoring test", || {
-        let filter = [name.to_owned(), "--nocapture".to_owned()];
+        let filter = [name, "--nocapture", "--include-ignored"].map(str::to_owned);
         let mut command = Runner::Cargo.command(workspace, Ring::Kernel, sudo(), &filter);
         run(command.env(AGENT_VARIABLE, binary).envs(variables.iter().copied()))
     })

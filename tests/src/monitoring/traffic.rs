@@ -71,14 +71,14 @@ impl Traffic {
         let since = Instant::now();
         let (ours, namespace) = (Arc::clone(&taps), Arc::clone(here));
         threads.push(std::thread::spawn(move || {
-            while ours.open(since) {
-                // A request that fails is part of what is to be seen.
-                let _ = namespace.enter(|| {
+            let _ = namespace.enter(|| {
+                // The loop is in the thread that `enter` makes: the end of such a thread would end the pause.
+                while ours.open(since) {
                     round(&ours);
-                    Ok(())
-                });
-                std::thread::park_timeout(PAUSE);
-            }
+                    std::thread::park_timeout(PAUSE);
+                }
+                Ok(())
+            });
         }));
         let (ours, scheduler) = (Arc::clone(&taps), Arc::clone(scheduler));
         threads.push(std::thread::spawn(move || {

@@ -119,8 +119,10 @@ fn refused(rules: &Value) -> Vec<String> {
 fn firing(backends: &Backends<'_>) -> Result<[BTreeSet<String>; 2]> {
     let of = |address| -> Result<BTreeSet<String>> {
         let said = backends.get(address, "/api/v1/alerts")?;
-        let alerts = said["data"]["alerts"].as_array().with_context(|| format!("{address} says {said}"))?;
-        let fire = alerts.iter().filter(|alert| alert["state"] == "firing");
+        ensure!(said["status"] == "success", "{address} says {said}");
+        // vmalert says null for none.
+        let alerts = said["data"]["alerts"].as_array().into_iter().flatten();
+        let fire = alerts.filter(|alert| alert["state"] == "firing");
         let name = |alert: &Value| alert["labels"]["alertname"].as_str().or(alert["name"].as_str()).map(str::to_owned);
         Ok(fire.filter_map(name).collect())
     };
@@ -190,6 +192,7 @@ const LIMITS: &str = "groups:
 ";
 
 #[test]
+#[ignore = "takes two minutes; cargo xtask monitoring test"]
 fn every_alert_fires_and_resolves() -> Result<()> {
     let stage = Stage::new()?;
     let llm_node = stage.llm_node()?;

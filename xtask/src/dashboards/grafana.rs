@@ -102,7 +102,7 @@ impl Places {
             "targets": targets,
             "transformations": transformations(source),
             "fieldConfig": {"defaults": defaults(source), "overrides": []},
-            "options": options(source.kind),
+            "options": options(source),
         })
     }
 }
@@ -165,15 +165,17 @@ fn custom(source: &Panel) -> Value {
     }
 }
 
-fn options(kind: Kind) -> Value {
+fn options(source: &Panel) -> Value {
     let reduce = json!({"calcs": ["lastNotNull"], "fields": "", "values": false});
-    match kind {
+    // A name that comes from a label is shown also where there is only one.
+    let named = source.queries.iter().any(|query| query.legend.contains("{{"));
+    match source.kind {
         Kind::Timeseries => json!({
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []},
             "tooltip": {"mode": "multi", "sort": "desc"},
         }),
         Kind::Stat => json!({"reduceOptions": reduce, "colorMode": "value", "graphMode": "none", "justifyMode": "auto",
-            "orientation": "auto", "textMode": "auto", "wideLayout": true}),
+            "orientation": "auto", "textMode": if named { "value_and_name" } else { "auto" }, "wideLayout": true}),
         Kind::Gauge => json!({"reduceOptions": reduce, "orientation": "auto", "showThresholdLabels": false,
             "showThresholdMarkers": true}),
         Kind::Bargauge => json!({"reduceOptions": reduce, "displayMode": "basic", "orientation": "horizontal",
