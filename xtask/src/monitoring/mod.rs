@@ -149,7 +149,8 @@ fn get(address: &str, path: &str) -> Result<String> {
 /// The agent's binary: what was built last, or else built now.
 fn agent(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     let built = ["release", "debug"].map(|profile| workspace.target().join(profile).join("sockmeter"));
-    match built.into_iter().find(|binary| binary.exists()) {
+    let when = |binary: &PathBuf| fs::metadata(binary).and_then(|file| file.modified()).ok();
+    match built.into_iter().filter(|binary| binary.exists()).max_by_key(when) {
         Some(binary) => Ok(binary),
         None => {
             kernel_side::build(workspace, steps)?;
