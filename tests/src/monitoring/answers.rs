@@ -3,16 +3,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backends, VICTORIA_METRICS, encoded};
 use super::provision::root;
+use crate::wait;
 
 /// Seconds that a picture shows, up to now.
-const SHOWN: u64 = 60;
+const SHOWN: u64 = 30;
+/// Until there are samples for all of them.
+const BOUND: Duration = Duration::from_mins(1);
 /// Pixels of a line of Grafana's grid.
 const LINE: u64 = 36;
 
@@ -21,6 +24,11 @@ const LINE: u64 = 36;
 /// # Errors
 /// When a dashboard cannot be read, a query has no answer, or a file cannot be written.
 pub fn write(backends: &Backends<'_>, folder: &Path) -> Result<()> {
+    wait::within(BOUND, "samples to draw", || {
+        let [_, counts] = backends.ask(&format!("min(count_over_time(up[{SHOWN}s]))"))?;
+        // One may be on its way.
+        Ok(counts.first().is_some_and(|count| count.value >= 29.0).then_some(()))
+    })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     for entry in fs::read_dir(root().join("dashboards"))? {
         let file = entry?.path();

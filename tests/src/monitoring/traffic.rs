@@ -136,7 +136,7 @@ fn round(taps: &Taps) {
         let _ = exchange("127.0.0.1:8080", &[format!("{head}{length}\r\n").into_bytes(), vec![b'b'; body]].concat());
     }
     let _ = exchange("127.0.0.1:8080", b"\x01\x02 no request at all\n\n");
-    let _ = exchange(SINK, &[b'w'; 20_000]);
+    let _ = exchange(SINK, &vec![b'w'; 20_000]);
     let burst = taps.burst.load(Ordering::Relaxed);
     if burst > 0 {
         let _ = exchange("10.77.0.2:7000", &vec![b'v'; usize::try_from(burst).unwrap_or(0)]);
@@ -157,7 +157,11 @@ fn live(scheduler: &Scheduler, number: u32, piling_up: u32) {
     let (queues, engines) = (["live", "default", "batch"], ["ffmpeg", "gstreamer", "auto"]);
     let pick = |list: [&'static str; 3]| usize::try_from(number % 3).ok().and_then(|at| list.get(at)).copied();
     let (queue, engine) = (pick(queues).unwrap_or("live"), pick(engines).unwrap_or("auto"));
-    scheduler.set_nodes(&[json!("available"), json!("busy"), json!(if number % 7 == 0 { "offline" } else { "busy" })]);
+    scheduler.set_nodes(&[
+        json!("available"),
+        json!("busy"),
+        json!(if number.is_multiple_of(7) { "offline" } else { "busy" }),
+    ]);
     scheduler.submit(&format!("job-{number}"), queue, pick(["high", "medium", "low"]).unwrap_or("low"), engine, 10);
     let change = |back: u32, fields: Value| {
         let id = format!("job-{}", number.wrapping_sub(back));

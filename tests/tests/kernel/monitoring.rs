@@ -21,6 +21,7 @@ use sockmeter_tests::monitoring::exceptions::{Absent, read};
 use sockmeter_tests::monitoring::provision::{Minute, Provision};
 use sockmeter_tests::monitoring::questions::{Question, of_dashboards, of_rules};
 use sockmeter_tests::monitoring::stage::{AGENT, MANAGER, Stage};
+use sockmeter_tests::monitoring::stand_in::Fleet;
 use sockmeter_tests::monitoring::traffic::Traffic;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::scheduler::Mood;
@@ -240,7 +241,7 @@ fn every_alert_fires_and_resolves() -> Result<()> {
     ])?;
 
     let _llm_node = stage.llm_node()?;
-    stage.change_fleet(|fleet| *fleet = Default::default());
+    stage.change_fleet(|fleet| *fleet = Fleet::default());
     other.signal(Signal::SIGCONT)?;
     stage.here.ip(&["link", "delete", "vx"])?;
     traffic.taps.piling_up.store(0, Ordering::Relaxed);

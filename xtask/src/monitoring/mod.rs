@@ -150,11 +150,9 @@ fn get(address: &str, path: &str) -> Result<String> {
 fn agent(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     let built = ["release", "debug"].map(|profile| workspace.target().join(profile).join("sockmeter"));
     let when = |binary: &PathBuf| fs::metadata(binary).and_then(|file| file.modified()).ok();
-    match built.into_iter().filter(|binary| binary.exists()).max_by_key(when) {
-        Some(binary) => Ok(binary),
-        None => {
-            kernel_side::build(workspace, steps)?;
-            agent::build_for_tests(workspace, steps)
-        }
+    if let Some(binary) = built.into_iter().filter(|binary| binary.exists()).max_by_key(when) {
+        return Ok(binary);
     }
+    kernel_side::build(workspace, steps)?;
+    agent::build_for_tests(workspace, steps)
 }
