@@ -42,6 +42,53 @@ pub fn exchange(posting: &Posting, head: &[u8], routes: &Routes) -> Option<Excha
     })
 }
 
+/// Results of a question for a job: one was given, there was none, it went wrong.
+pub const SCHEDULE_RESULTS: [&str; 3] = ["success", "no_jobs", "error"];
+
+/// Bytes of the longest answer that gives no job: `{"job":null}` and a line end.
+const NO_JOB: u64 = 13;
+
+/// What an exchange says about the scheduler that the service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A worker asked for a job; one of `SCHEDULE_RESULTS`.
+    Schedule(&'static str),
+    /// The node of that id gave a sign of life, and was heard.
+    Heartbeat(String),
+}
+
+/// What a posted exchange says about the scheduler; `None` if nothing. By its path and not by its endpoint, since a route
+/// template has no id, and `/jobs/next` may be one of `/jobs/{id}`.
+#[must_use]
+pub fn told(posting: &Posting, head: &[u8]) -> Option<Told> {
+    if posting.kind != posting::KIND_EXCHANGE {
+        return None;
+    }
+    let line = RequestLine::parse(head, posting.flags & posting::CUT_HEAD != 0);
+    let path = line.target.path()?;
+    match line.method {
+        b"GET" if path == b"/jobs/next" => Some(Told::Schedule(match posting.status {
+            200 if posting.body[OUTBOUND] > NO_JOB => "success",
+            200 => "no_jobs",
+            _ => "error",
+        })),
+        b"POST" if (200..300).contains(&posting.status) => {
+            let node = path.strip_prefix(b"/nodes/")?.strip_suffix(b"/heartbeat")?;
+            let is_one = !node.is_empty() && !node.contains(&b'/');
+            is_one.then(|| Told::Heartbeat(String::from_utf8_lossy(node).into_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Method and endpoint of a request that has no answer yet. `cut`: this is not all of its first line.
+#[must_use]
+pub fn request(head: &[u8], cut: bool, routes: &Routes) -> (&'static str, Endpoint) {
+    let line = RequestLine::parse(head, cut);
+    let method = method_label(line.method);
+    (method, routes.template(method, line.target, None))
+}
+
 /// RFC 9112 section 3, as far as it was captured.
 struct RequestLine<'a> {
     method: &'a [u8],

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use sockmeter_ebpf::interface::Interface;
 pub use sockmeter_ebpf::layout::Spill;
+pub use sockmeter_ebpf::listed::{Listed, NO_SERVICE};
 pub use sockmeter_ebpf::place::{PlaceKey, PlaceTotals};
 pub use sockmeter_ebpf::posting::Posting;
 pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsKey};
@@ -41,6 +42,17 @@ pub struct Snapshot {
     pub programs: Vec<ProgramState>,
 }
 
+/// The live sockets, each by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Each, with the beginning of the request that waits for its answer; empty if none does.
+    pub sockets: Vec<(Listed, Vec<u8>)>,
+    /// What is known of their places.
+    pub standings: BTreeMap<PlaceKey, Standing>,
+    /// Sockets that there was no room for.
+    pub left_out: u64,
+}
+
 /// The bytes of one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceBytes {
@@ -50,6 +62,18 @@ pub struct PlaceBytes {
     pub totals: PlaceTotals,
     /// Its cgroups.
     pub standing: Standing,
+}
+
+/// Kubernetes pods by their uid.
+pub type Pods = BTreeMap<String, PodName>;
+
+/// What a Kubernetes pod is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The cgroups of a place.

@@ -63,6 +63,7 @@ fn page(books: &Books<Forgetful>) -> u64 {
         refused: 0,
         damaged: 0,
         folded: 0,
+        derives: false,
     };
     let mut length = 0;
     let counted = measure(|| {

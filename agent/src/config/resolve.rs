@@ -182,6 +182,15 @@ impl Resolver {
         let token = self.take("scheduler_token_file", |input| input.scheduler_token_file.clone());
         let ca = self.take("scheduler_ca", |input| input.scheduler_ca.clone());
         match (api, token, ca) {
+            // Nobody is believed unasked: the scheduler's own certificate is self-signed.
+            (Some(api), _, None) if api.scheme_str() == Some("https") => {
+                let place = self.take("scheduler_api", |input| input.scheduler_api.clone()).map(|found| found.place);
+                let place = place.unwrap_or_default();
+                Err(ConfigError::new(format!("{place} is an https URL without scheduler_ca, wanted both")).hint(
+                    "scheduler_ca is the scheduler's own certificate, or its authority's; \
+                     /etc/ssl/certs/ca-certificates.crt believes whom the system believes",
+                ))
+            }
             (Some(api), token, ca) => {
                 Ok(Some(Scheduler { api, token_file: token.map(|found| found.value), ca: ca.map(|found| found.value) }))
             }

@@ -188,6 +188,10 @@ fn refusals_name_the_place_the_value_and_what_was_wanted() {
     assert_eq!(refusal("tls_cert = \"c\""), "test.toml: tls_cert is given without tls_key, wanted both");
     assert_eq!(refusal("scheduler_ca = \"c\""), "test.toml: scheduler_ca is given without scheduler_api, wanted both");
     assert_eq!(
+        refusal("scheduler_api = \"https://h:1\"").lines().next(),
+        Some("test.toml: scheduler_api is an https URL without scheduler_ca, wanted both")
+    );
+    assert_eq!(
         refusal("[service.a]\nports = [80]\n[service.b]\nports = [80]"),
         "port 80 is given to two services, a and b, wanted one service a port\n\
          hint: take the port from one of them, or give both sets of ports to a"

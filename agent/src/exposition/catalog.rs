@@ -18,7 +18,7 @@ macro_rules! families {
 }
 
 /// Those that are ours only while the scheduler's API is asked: else its own exporter may have the names.
-pub static DERIVED: [&Family; 12] = [
+pub static DERIVED: [&Family; 14] = [
     &JOBS,
     &ACTIVE_JOBS,
     &QUEUE_LENGTH,
@@ -31,6 +31,8 @@ pub static DERIVED: [&Family; 12] = [
     &JOB_WAIT,
     &JOB_RUN,
     &JOB_QUEUE,
+    &SCHEDULE_ATTEMPTS,
+    &HEARTBEATS,
 ];
 
 families! {
@@ -153,6 +155,10 @@ families! {
         "Time from start to end of each job, observed once a job when it is first seen ended."
     JOB_QUEUE Histogram "ffrtmp_job_queue_seconds" "seconds" ["queue" "engine"]
         "Time from submission to start of each job, observed once a job when it is first seen started."
+    SCHEDULE_ATTEMPTS Counter "ffrtmp_schedule_attempts_total" "" ["result"]
+        "Exchanges GET /jobs/next of the observed services: success if a job was given, no_jobs if there was none, error otherwise; what is encrypted is not seen."
+    HEARTBEATS Counter "ffrtmp_worker_heartbeats_total" "" ["node_id"]
+        "Exchanges POST /nodes/{id}/heartbeat of the observed services that were answered with success, by node; what is encrypted is not seen."
     SCHEDULER_UP Gauge "sockmeter_scheduler_up" "" []
         "1 if the scheduler's API gave its lists of jobs and nodes when it was last asked, else 0."
     SCHEDULER_POLLS Counter "sockmeter_scheduler_polls_total" "" ["result"]

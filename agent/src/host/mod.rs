@@ -2,7 +2,9 @@
 //! their maps are `kernel`'s.
 
 pub mod memory;
+mod pods;
 pub mod privileges;
 mod process;
 
+pub use self::pods::PodLogs;
 pub use self::process::process;

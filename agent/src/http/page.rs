@@ -30,7 +30,8 @@ pub(super) fn page(readiness: &Readiness) -> String {
          <body><h1>sockmeter {}</h1>{status}<ul>\
          <li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\
          <li><a href=\"/api/v1/stats\">/api/v1/stats</a>: totals as JSON</li>\
-         <li><a href=\"/api/v1/endpoints\">/api/v1/endpoints</a>,
+         <li><a href=\"/api/v1/sockets\">/api/v1/sockets</a>,
+         <a href=\"/api/v1/endpoints\">/api/v1/endpoints</a>,
          <a href=\"/api/v1/jobs\">/api/v1/jobs</a>, <a href=\"/api/v1/interfaces\">/api/v1/interfaces</a>: tables as JSON</li>\
          <li><a href=\"/readyz\">/readyz</a>: what is attached</li>\
          <li><a href=\"/healthz\">/healthz</a>: whether the process runs</li></ul></body></html>\n",

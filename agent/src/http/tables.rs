@@ -3,6 +3,8 @@
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
+    /// The live sockets, each by itself.
+    Sockets,
     /// Exchanges by endpoint.
     Endpoints,
     /// Bytes by job.
@@ -30,6 +32,7 @@ impl Table {
     /// The table at a path.
     pub(super) fn of(path: &str) -> Option<Self> {
         Some(match path.strip_prefix("/api/v1/")? {
+            "sockets" => Self::Sockets,
             "endpoints" => Self::Endpoints,
             "jobs" => Self::Jobs,
             "interfaces" => Self::Interfaces,

@@ -13,6 +13,7 @@ mod hierarchies;
 mod holders;
 mod interfaces;
 mod journal;
+mod listing;
 mod namespaces;
 mod object;
 mod offload;
@@ -355,14 +356,16 @@ impl Kernel {
         let mut moved = std::mem::take(&mut self.moved);
         let own = u64::from(self.netns);
         let mut which = if all { Which::All } else { Which::Moved(&mut moved) };
-        let links = self.links()?;
+        let links = self.links(PASSES)?;
+        let mut take = |records| namespaces::read(records, live);
         // What fails is passed over the next time, whether it moved or not: then nothing is remembered.
-        let mut passed = namespaces::here(own, &mut which, links, live);
+        let mut passed = namespaces::here(own, &mut which, links, &mut take);
         if self.all_namespaces && passed.is_ok() {
             let others = namespaces::others(self.netns);
             let known: Vec<u64> = others.keys().copied().collect();
-            let passes: Result<_, ReadError> = others.into_iter().map(|other| Ok((other, self.links()?))).collect();
-            passed = namespaces::there(passes?, &mut which, live);
+            let passes: Result<_, ReadError> =
+                others.into_iter().map(|other| Ok((other, self.links(PASSES)?))).collect();
+            passed = namespaces::there(passes?, &mut which, &mut take);
             moved.keep(|inode| inode == own || known.contains(&inode));
         }
         if passed.is_ok() {
@@ -371,8 +374,8 @@ impl Kernel {
         passed
     }
 
-    fn links(&mut self) -> Result<[IterLink; 2], ReadError> {
-        let [tcp, udp] = PASSES.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
+    fn links(&mut self, programs: [&'static str; 2]) -> Result<[IterLink; 2], ReadError> {
+        let [tcp, udp] = programs.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
         Ok([tcp?, udp?])
     }
 }

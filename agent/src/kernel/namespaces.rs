@@ -66,14 +66,17 @@ impl Which<'_> {
     }
 }
 
+/// What takes the records of one iterator's file.
+pub(super) type Take<'a> = dyn FnMut(BufReader<File>) -> std::io::Result<()> + Send + 'a;
+
 /// Passes over this thread's namespace.
 pub(super) fn here(
     inode: u64,
     which: &mut Which<'_>,
     links: [IterLink; 2],
-    live: &mut BTreeMap<Live, u64>,
+    take: &mut Take<'_>,
 ) -> Result<(), ReadError> {
-    if which.includes(inode) { pass(links, live).map_err(|error| failed(&error)) } else { Ok(()) }
+    if which.includes(inode) { pass(links, take).map_err(|error| failed(&error)) } else { Ok(()) }
 }
 
 /// Passes over other namespaces, in one thread that goes from one to the next. A namespace that is gone meanwhile has no
@@ -81,14 +84,14 @@ pub(super) fn here(
 pub(super) fn there(
     passes: Vec<((u64, PathBuf), [IterLink; 2])>,
     which: &mut Which<'_>,
-    live: &mut BTreeMap<Live, u64>,
+    take: &mut Take<'_>,
 ) -> Result<(), ReadError> {
     if passes.is_empty() {
         return Ok(());
     }
     let reading = || {
         for ((inode, path), links) in passes {
-            if let Err(error) = enter_and_pass(inode, &path, which, links, live) {
+            if let Err(error) = enter_and_pass(inode, &path, which, links, take) {
                 tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
             }
         }
@@ -103,19 +106,20 @@ fn enter_and_pass(
     path: &Path,
     which: &mut Which<'_>,
     links: [IterLink; 2],
-    live: &mut BTreeMap<Live, u64>,
+    take: &mut Take<'_>,
 ) -> std::io::Result<()> {
     let Ok(namespace) = File::open(path) else {
         return Ok(());
     };
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    if which.includes(inode) { pass(links, live).inspect_err(|_| which.forget(inode)) } else { Ok(()) }
+    if which.includes(inode) { pass(links, take).inspect_err(|_| which.forget(inode)) } else { Ok(()) }
 }
 
-fn pass(links: [IterLink; 2], live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
+fn pass(links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {
     for (link, protocol) in links.into_iter().zip(Protocol::ALL) {
         if has_sockets(protocol) {
-            read(link, live)?;
+            let file = link.into_file().map_err(std::io::Error::other)?;
+            take(BufReader::with_capacity(BUFFER, file))?;
         }
     }
     Ok(())
@@ -138,9 +142,8 @@ pub(super) fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
     program.take_link(id).map_err(failed)
 }
 
-fn read(link: IterLink, live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
-    let file = link.into_file().map_err(std::io::Error::other)?;
-    let mut records = BufReader::with_capacity(BUFFER, file);
+/// Takes the records of the programs that tell how many live sockets are alike.
+pub(super) fn read(mut records: BufReader<File>, live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
     let mut bytes = [0; LIVE];
     loop {
         match records.read_exact(&mut bytes) {

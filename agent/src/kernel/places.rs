@@ -168,7 +168,7 @@ impl Places {
     }
 
     /// What is known of a place.
-    fn standing(&mut self, key: PlaceKey) -> Standing {
+    pub(super) fn standing(&mut self, key: PlaceKey) -> Standing {
         let keys = self.hierarchies.numbers.into_iter().zip(key.cgroups);
         let keys: Vec<CgroupKey> = keys
             .filter(|(number, id)| *id != 0 && *number != NO_HIERARCHY)

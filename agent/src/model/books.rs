@@ -8,6 +8,7 @@ use sockmeter_ebpf::posting::Posting;
 use super::cell::{self, Cell, MOST_SIZE_BOUNDS};
 use super::ledger::Ledger;
 use super::store::Store;
+use super::told;
 use crate::attribution;
 use crate::route::{Endpoint, EndpointCap, OTHER, Routes};
 
@@ -61,6 +62,10 @@ pub struct Books<S> {
     services: Vec<ServiceBook>,
     cells: Vec<Cell>,
     no_routes: Routes,
+    /// Cells of what exchanges say about the scheduler, by service and name.
+    told: HashMap<(u16, Endpoint), u32>,
+    /// Whether that is counted.
+    derives: bool,
     /// Postings of services that are not known, and writes that were refused: both never happen unless something is
     /// badly wrong, and are then said.
     refused: u64,
@@ -79,6 +84,8 @@ impl<S: Store> Books<S> {
             services: Vec::new(),
             cells: Vec::new(),
             no_routes: Routes::default(),
+            told: HashMap::new(),
+            derives: false,
             refused: 0,
             folded: 0,
         };
@@ -156,16 +163,66 @@ impl<S: Store> Books<S> {
         Ok(())
     }
 
+    /// Whether what exchanges say about the scheduler is counted.
+    #[must_use]
+    pub fn derives(&self) -> bool {
+        self.derives
+    }
+
+    /// Counts, or does not any more, what exchanges say about the scheduler.
+    pub fn derive(&mut self, derives: bool) {
+        self.derives = derives;
+    }
+
     fn take(&mut self, id: u32, cell: Cell) {
-        if let Some(service) = self.services.iter_mut().find(|service| service.number == cell.service) {
+        if told::is_told(&cell) {
+            self.told.insert((cell.service, cell.endpoint.clone()), id);
+        } else if let Some(service) = self.services.iter_mut().find(|service| service.number == cell.service) {
             let endpoint = service.cap.admit(&cell.endpoint);
             service.by_name.insert((endpoint, cell.method, cell.status), id);
         }
         self.cells.push(cell);
     }
 
+    /// A service's name, and its routes; `None` for a number that was not given out.
+    #[must_use]
+    pub fn routes(&self, number: u16) -> Option<(&str, &Routes)> {
+        let service = self.services.iter().find(|service| service.number == number)?;
+        let routes = service.settings.as_ref().map_or(&self.no_routes, |settings| &settings.routes);
+        Some((&service.ledger.service, routes))
+    }
+
+    /// Books what an exchange says about the scheduler. Not what it carried, which is in the endpoint's cell.
+    fn book_told(&mut self, posting: &Posting, head: &[u8]) {
+        let Some(said) = attribution::told(posting, head) else {
+            return;
+        };
+        let service = posting.service;
+        let nodes = self.told.keys().filter(|(_, name)| told::is_node(name)).count();
+        let name = told::name(&said, nodes, |name| self.told.contains_key(&(service, name.clone())));
+        let key = (service, name.clone());
+        let room = self.store.most_cells().saturating_sub(self.cells.len());
+        if !self.told.contains_key(&key) && room <= usize::try_from(MOST_FOLDED + SERVICES).unwrap_or(usize::MAX) {
+            self.folded += 1;
+            return;
+        }
+        let id = *self.told.entry(key).or_insert_with(|| {
+            self.cells.push(Cell::new(service, OTHER, name, 0));
+            u32::try_from(self.cells.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id))
+            && cell.count(cell::name(posting))
+            && self.store.save_cell(id, &cell.to_bytes()).is_err()
+        {
+            self.refused += 1;
+        }
+    }
+
     /// Books a posting. Taking the same one twice changes nothing.
     pub fn book(&mut self, posting: &Posting, head: &[u8]) {
+        if self.derives && self.services.iter().any(|service| service.number == posting.service) {
+            self.book_told(posting, head);
+        }
         let Some(service) = self.services.iter_mut().find(|service| service.number == posting.service) else {
             self.refused += 1;
             return;

@@ -103,6 +103,16 @@ impl Cell {
         true
     }
 
+    /// Counts an exchange, and nothing that it carried; false if it was counted already.
+    pub(super) fn count(&mut self, posting: Name) -> bool {
+        let is_new = self.last != posting;
+        if is_new {
+            self.last = posting;
+            self.exchanges += 1;
+        }
+        is_new
+    }
+
     /// The sizes were sorted by other bounds: nothing more is known of them than that they were.
     pub(super) fn forget_sizes(&mut self, bounds: usize) {
         for direction in [INBOUND, OUTBOUND] {

@@ -13,7 +13,7 @@ use sockmeter_ebpf::layout::books::HOLDER;
 use super::holder::{Holder, Record};
 use super::store::StoreError;
 use crate::owner::{Container, Rules, Whose, whose};
-use crate::snapshot::{PlaceBytes, PlaceKey, Snapshot, Standing};
+use crate::snapshot::{PlaceBytes, PlaceKey, Pods, Snapshot, Standing};
 
 /// Numbers of the records that are always there.
 const NO_JOB: u32 = 0;
@@ -88,6 +88,7 @@ pub struct Holders<S> {
     records: BTreeMap<u32, Record>,
     numbers: BTreeMap<Holder, u32>,
     whose: BTreeMap<PlaceKey, Whose>,
+    pods: Pods,
     refused: u64,
 }
 
@@ -114,13 +115,18 @@ impl<S: HolderStore> Holders<S> {
             refused += u64::from(store.remove(id).is_err());
         }
         let numbers = records.iter().map(|(id, record)| (record.holder.clone(), *id)).collect();
-        Self { store, rules, bounds, records, numbers, whose: BTreeMap::new(), refused }
+        Self { store, rules, bounds, records, numbers, whose: BTreeMap::new(), pods: Pods::new(), refused }
     }
 
     /// Takes other rules and bounds. Places that are known keep their owner: bytes once booked stay where they are.
     pub fn configure(&mut self, rules: Rules, bounds: HolderBounds) {
         self.rules = rules;
         self.bounds = bounds;
+    }
+
+    /// Takes the names of the pods that there are. Places that are known keep what they were called.
+    pub fn name_pods(&mut self, pods: Pods) {
+        self.pods = pods;
     }
 
     /// Writes that the store refused.
@@ -167,9 +173,15 @@ impl<S: HolderStore> Holders<S> {
         }
     }
 
+    /// Whose a place is: what was learned of it, or is learned now.
+    pub fn whose(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
+        if key == PlaceKey::default() { Whose::default() } else { self.learn(key, standing) }
+    }
+
     fn learn(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
-        let rules = &self.rules;
-        self.whose.entry(key).or_insert_with(|| whose(&standing.paths, rules)).clone()
+        let (rules, pods) = (&self.rules, &self.pods);
+        let named = |uid: &str| pods.get(uid).map(|pod| (pod.namespace.clone(), pod.name.clone()));
+        self.whose.entry(key).or_insert_with(|| whose(&standing.paths, rules, named)).clone()
     }
 
     /// The record of a job or container; made when it is first seen. `None`: there is no room for one.

@@ -11,10 +11,12 @@ mod holder;
 mod holders;
 pub mod jobs;
 mod ledger;
+pub mod live;
 pub mod node;
 mod rate;
 pub mod sockets;
 mod store;
+pub mod told;
 
 pub use self::books::{Books, ServiceBook, ServiceSettings};
 pub use self::cell::{Cell, DURATION_BOUNDS, MOST_SIZE_BOUNDS};

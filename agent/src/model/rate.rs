@@ -34,7 +34,7 @@ impl Rate {
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a rate, not an account: 53 bits are plenty")]
-fn as_f64(value: u64) -> f64 {
+pub(super) fn as_f64(value: u64) -> f64 {
     value as f64
 }
 

@@ -117,11 +117,7 @@ pub fn round_trips(
 pub fn states(live: &BTreeMap<Live, u64>) -> BTreeMap<(&'static str, &'static str, &'static str), u64> {
     let mut counts = BTreeMap::new();
     for (socket, count) in live {
-        let state = if socket.protocol == UDP {
-            if socket.state == 1 { "established" } else { "unconnected" }
-        } else {
-            tcp_state(socket.state)
-        };
+        let state = if socket.protocol == UDP { udp_state(socket.state) } else { tcp_state(socket.state) };
         *counts.entry((protocol(socket.protocol), role(socket.role), state)).or_default() += count;
     }
     counts
@@ -145,6 +141,12 @@ pub fn role(number: u8) -> &'static str {
         ROLE_CLIENT => "client",
         _ => "unknown",
     }
+}
+
+/// What a state of a UDP socket is called.
+#[must_use]
+pub fn udp_state(number: u8) -> &'static str {
+    if number == 1 { "established" } else { "unconnected" }
 }
 
 /// The kernel's name of a TCP state, lower case (`include/net/tcp_states.h`).

@@ -31,16 +31,26 @@ impl Rules {
         Ok(Self { own: own.collect::<Result<_, _>>()? })
     }
 
+    /// The job that the first rule of the configuration finds in this alone.
+    pub(super) fn configured(&self, path: &str) -> Option<String> {
+        self.own.iter().find_map(|rule| captured(rule, path)).filter(|job| !job.is_empty()).map(cut)
+    }
+
     /// The job of a place by the paths of its cgroups: the first rule of the configuration that matches any, else the
     /// built-in one that matches deepest, in the first hierarchy in which one does.
     pub(super) fn job<'a>(&self, paths: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
         let own = self.own.iter().find_map(|rule| {
             let mut paths = paths.clone();
-            paths.find_map(|path| rule.captures(path)?.name("job").map(|found| found.as_str()))
+            paths.find_map(|path| captured(rule, path))
         });
         let mut paths = paths;
         own.or_else(|| paths.find_map(built_in)).filter(|job| !job.is_empty()).map(cut)
     }
+}
+
+/// What a rule takes for the job's id.
+fn captured<'a>(rule: &Regex, path: &'a str) -> Option<&'a str> {
+    rule.captures(path)?.name("job").map(|found| found.as_str())
 }
 
 /// The built-in rules.

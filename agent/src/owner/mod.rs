@@ -21,15 +21,22 @@ pub struct Whose {
     pub is_known: bool,
 }
 
-/// Says whose a place is, by the paths of its cgroups; `None` is one whose path is not known.
+/// Says whose a place is, by the paths of its cgroups; `None` is one whose path is not known. `named`: namespace and name of
+/// a pod by its uid.
 #[must_use]
-pub fn whose(paths: &[Option<Vec<u8>>], rules: &Rules) -> Whose {
+pub fn whose(paths: &[Option<Vec<u8>>], rules: &Rules, named: impl Fn(&str) -> Option<(String, String)>) -> Whose {
     let mut whose = Whose { is_known: paths.iter().all(Option::is_some), ..Whose::default() };
     // What is not UTF-8 cannot be a label, and no rule asks for it.
     let texts: Vec<_> = paths.iter().flatten().map(|path| String::from_utf8_lossy(path)).collect();
     whose.job = rules.job(texts.iter().map(AsRef::as_ref));
     for text in &texts {
         whose.container.learn(text);
+    }
+    if let Some((namespace, name)) = named(&whose.container.pod) {
+        // What a Kubernetes job is called, its pods' names begin with; only a rule of the configuration can tell.
+        whose.job = rules.configured(&format!("/kubernetes/{namespace}/{name}")).or(whose.job);
+        whose.container.namespace = cut(&namespace);
+        whose.container.pod = cut(&name);
     }
     whose
 }
@@ -64,16 +71,37 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    fn unnamed(_: &str) -> Option<(String, String)> {
+        None
+    }
+
+    #[test]
+    fn a_pod_has_its_name_and_a_rule_may_tell_its_job_by_it() {
+        let rules = Rules::new(&["^/kubernetes/batch/(?<job>.+)-[a-z0-9]{5}$".to_owned()]).unwrap();
+        let of = |namespace: &str| {
+            let path = b"/kubepods.slice/kubepods-pod8dbc6c2e_5a1f_4a53_9d8e_3f2b1c0d9e8f.slice".to_vec();
+            let found = whose(&[Some(path)], &rules, |uid| {
+                let is_it = uid == "8dbc6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
+                is_it.then(|| (namespace.to_owned(), "encode-7-x2x9z".to_owned()))
+            });
+            (found.job, found.container.namespace, found.container.pod)
+        };
+        let name = "encode-7-x2x9z".to_owned();
+        assert_eq!(of("batch"), (Some("encode-7".to_owned()), "batch".to_owned(), name.clone()));
+        // A namespace is no cgroup: the built-in rules are not for it.
+        assert_eq!(of("ffrtmp"), (None, "ffrtmp".to_owned(), name));
+    }
+
     #[test]
     fn every_hierarchy_is_asked_and_an_unknown_path_is_noted() {
         let rules = Rules::new(&[]).unwrap();
         let paths = [Some(b"/system.slice/worker.service".to_vec()), Some(b"/ffrtmp/7".to_vec())];
-        let found = whose(&paths, &rules);
+        let found = whose(&paths, &rules, unnamed);
         assert_eq!(
             (found.job.as_deref(), found.container.unit.as_str(), found.is_known),
             (Some("7"), "worker.service", true)
         );
-        let found = whose(&[Some(b"/ffrtmp/7".to_vec()), None], &rules);
+        let found = whose(&[Some(b"/ffrtmp/7".to_vec()), None], &rules, unnamed);
         assert_eq!((found.job.as_deref(), found.is_known), (Some("7"), false));
     }
 
@@ -82,7 +110,7 @@ mod tests {
         let rules = Rules::new(&["(?s)/x/(?<job>.*)$".to_owned()]).unwrap();
         let mut path = b"/x/\xff\"\n\\".to_vec();
         path.extend([b'a'; 4096]);
-        let job = whose(&[Some(path)], &rules).job.unwrap();
+        let job = whose(&[Some(path)], &rules, unnamed).job.unwrap();
         assert!(job.starts_with("\u{fffd}\"\n\\aaa"), "{job}");
         assert_eq!(job.len(), LONGEST);
         let cut = cut(&"\u{fffd}".repeat(100));

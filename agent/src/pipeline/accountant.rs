@@ -12,9 +12,11 @@ use tokio::sync::{oneshot, watch};
 use super::observed;
 use crate::config::{Limits, Settings};
 use crate::exposition::Page;
-use crate::exposition::accounts::{Accounts, Table, Wanted};
+use crate::exposition::accounts::{Accounts, Table, Wanted, live_sockets};
+use crate::host::PodLogs;
 use crate::http::{Missing, Readiness};
 use crate::kernel::{Device, Journal, Kernel};
+use crate::model::live::Listings;
 use crate::model::sockets::Bounds;
 use crate::model::{Books, HolderBounds, HolderStore, Holders, Rate, ServiceSettings, Store};
 use crate::owner::Rules;
@@ -28,6 +30,8 @@ pub(super) enum Message {
     Stats { devices: Option<Vec<Device>>, reply: oneshot::Sender<serde_json::Value> },
     /// One table, as JSON.
     Table { devices: Option<Vec<Device>>, table: Table, wanted: Wanted, reply: oneshot::Sender<TableAnswer> },
+    /// The live sockets, as JSON.
+    Sockets { wanted: Wanted, reply: oneshot::Sender<TableAnswer> },
     /// Take everything into the books.
     Tick { devices: Option<Vec<Device>> },
     /// Interfaces came, went, or changed their names.
@@ -105,12 +109,21 @@ struct Desk<S, H> {
     rates: BTreeMap<u16, Rate>,
     /// The last that the kernel gave: shown again when it refuses a read, because counters do not go down.
     snapshot: Snapshot,
+    listings: Listings,
+    pods: PodLogs,
     began: Instant,
 }
 
 impl<S: Store, H: HolderStore> Desk<S, H> {
     fn new(own: Accountant<S, H>) -> Self {
-        Self { own, rates: BTreeMap::new(), snapshot: Snapshot::default(), began: Instant::now() }
+        Self {
+            own,
+            rates: BTreeMap::new(),
+            snapshot: Snapshot::default(),
+            listings: Listings::default(),
+            pods: PodLogs::default(),
+            began: Instant::now(),
+        }
     }
 
     fn work(mut self, messages: &Receiver<Message>) {
@@ -129,6 +142,9 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
                 Message::Table { devices, table, wanted, reply } => {
                     self.read(devices);
                     let _ = reply.send(self.accounts().table(table, &wanted));
+                }
+                Message::Sockets { wanted, reply } => {
+                    let _ = reply.send(self.sockets(&wanted));
                 }
                 Message::Tick { devices } => {
                     // Messages of changes can get lost when there are many.
@@ -157,6 +173,15 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         Scraped { page, services, snapshot, attribution, encode: began.elapsed() }
     }
 
+    /// The live sockets; those that began just now are noted first, so that they have a role.
+    fn sockets(&mut self, wanted: &Wanted) -> TableAnswer {
+        self.read(None);
+        let listing = self.own.kernel.sockets().map_err(|error| error.to_string())?;
+        let left_out = listing.left_out;
+        let sockets = self.listings.take(listing, self.began.elapsed(), &self.own.books, &mut self.own.holders);
+        live_sockets(&sockets, left_out, wanted)
+    }
+
     /// Takes everything into the books; says how long reading and booking took.
     fn read(&mut self, devices: Option<Vec<Device>>) -> [Duration; 2] {
         if let Some(devices) = devices {
@@ -165,6 +190,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         let began = Instant::now();
         match self.own.kernel.snapshot(&self.own.devices) {
             Ok(snapshot) => {
+                self.name_pods();
                 self.own.holders.note(&snapshot);
                 self.snapshot = snapshot;
             }
@@ -198,6 +224,13 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         }
     }
 
+    /// Before places are learned, which are called once.
+    fn name_pods(&mut self) {
+        if let Some(pods) = self.pods.news() {
+            self.own.holders.name_pods(pods);
+        }
+    }
+
     /// What an earlier run took from places and did not give back.
     fn take_orphans(&mut self) {
         match self.own.kernel.orphans() {
@@ -212,6 +245,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             tracing::warn!(%error, "slots of ended jobs are given back later");
             return;
         }
+        self.name_pods();
         self.own.holders.note(&self.snapshot);
         let over = self.own.holders.over(&self.snapshot);
         if !over.is_empty() {
@@ -258,6 +292,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             Ok(rules) => self.own.holders.configure(rules, holder_bounds(settings)),
             Err(error) => tracing::error!(%error, "the rules of jobs stay as they were"),
         }
+        self.own.books.derive(settings.scheduler.is_some());
         let observed = self.own.books.configure(services).map_err(anyhow::Error::from);
         let observed = observed.and_then(|()| observed::ports(settings, &self.own.books));
         let observed = observed.and_then(|ports| Ok(self.own.kernel.observe(&ports)?));
@@ -278,6 +313,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             bounds: self.own.bounds,
             refused: self.own.books.refused() + self.own.holders.refused(),
             folded: self.own.books.folded(),
+            derives: self.own.books.derives(),
             damaged: self.own.journal.damaged(),
         }
     }

@@ -192,21 +192,25 @@ impl Source for Desk {
     }
 
     async fn table(&self, wanted: TableWanted) -> Result<serde_json::Value, String> {
-        let devices = self.devices.all().await;
         let (reply, answer) = oneshot::channel();
         let TableWanted { table, sort, limit, process, job } = wanted;
         let wanted = Wanted { sort, limit, process, job };
-        self.line.send(Message::Table { devices, table: table_of(table), wanted, reply });
+        let message = match table_of(table) {
+            Some(table) => Message::Table { devices: self.devices.all().await, table, wanted, reply },
+            None => Message::Sockets { wanted, reply },
+        };
+        self.line.send(message);
         answer.await.unwrap_or(Ok(serde_json::Value::Null))
     }
 }
 
-/// The stage's name of a table.
-fn table_of(table: http::Table) -> Table {
+/// The stage's name of a table; `None` is the one of live sockets.
+fn table_of(table: http::Table) -> Option<Table> {
     match table {
-        http::Table::Endpoints => Table::Endpoints,
-        http::Table::Jobs => Table::Jobs,
-        http::Table::Interfaces => Table::Interfaces,
+        http::Table::Sockets => None,
+        http::Table::Endpoints => Some(Table::Endpoints),
+        http::Table::Jobs => Some(Table::Jobs),
+        http::Table::Interfaces => Some(Table::Interfaces),
     }
 }
 

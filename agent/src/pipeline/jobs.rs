@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::config::{ConfigError, Settings};
 use crate::exposition::accounts::Derived;
@@ -70,14 +70,34 @@ struct Filling {
     changed: bool,
 }
 
-impl Sink for Filling {
+/// A filling that comes back when nobody has it any more: a thread that still reads an answer which was given up has it
+/// too, and ends as soon as it wants more of it.
+struct Lent {
+    filling: Option<Filling>,
+    back: Option<oneshot::Sender<Filling>>,
+}
+
+impl Sink for Lent {
     fn job(&mut self, job: &Job) {
-        self.tally.job(job);
-        self.changed |= self.once.job(job, self.now);
+        if let Some(filling) = &mut self.filling {
+            filling.tally.job(job);
+            filling.changed |= filling.once.job(job, filling.now);
+        }
     }
 
     fn node(&mut self, status: Option<&str>) {
-        self.tally.node(status);
+        if let Some(filling) = &mut self.filling {
+            filling.tally.node(status);
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(filling), Some(back)) = (self.filling.take(), self.back.take()) {
+            // The agent may be about to end.
+            let _ = back.send(filling);
+        }
     }
 }
 
@@ -144,18 +164,16 @@ impl Poller {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         let now = now.and_then(|now| i64::try_from(now.as_nanos()).ok()).unwrap_or(i64::MAX);
         let once = std::mem::take(&mut self.once);
-        let filling = Arc::new(Mutex::new(Filling { tally: last.after(), once, now, changed: false }));
-        let polled = access.poll(&mut *self.own, &filling).await;
+        let filling = Filling { tally: last.after(), once, now, changed: false };
+        let (back, returned) = oneshot::channel();
+        let lent = Arc::new(Mutex::new(Lent { filling: Some(filling), back: Some(back) }));
+        let polled = access.poll(&mut *self.own, &lent).await;
         let was_up = polls[1] == 0 || locked(&self.shown).as_ref().is_none_or(|shown| shown.tally.is_some());
-        // A thread that still reads an answer which was given up has this too, and ends as soon as it wants more of it.
-        let filling = loop {
-            match Arc::strong_count(&filling) {
-                1 => break filling,
-                _ => sleep(Duration::from_millis(1)).await,
-            }
-        };
+        drop(lent);
+        // It always comes back: only its return takes it out of what was lent.
+        let filling = returned.await.ok()?;
         let is_whole = polled.is_ok();
-        let (tally, changed) = self.take(&filling, is_whole, now);
+        let (tally, changed) = self.take(filling, is_whole, now);
         match polled {
             Ok(()) => polls[0] += 1,
             Err(error) => {
@@ -176,11 +194,10 @@ impl Poller {
     }
 
     /// What a poll filled in; the counts only of one that came to its end.
-    fn take(&mut self, filling: &Mutex<Filling>, is_whole: bool, now: i64) -> (Option<Tally>, bool) {
-        let mut filling = locked(filling);
-        self.once = std::mem::take(&mut filling.once);
+    fn take(&mut self, filling: Filling, is_whole: bool, now: i64) -> (Option<Tally>, bool) {
+        self.once = filling.once;
         let forgot = self.once.settle(now, is_whole);
-        (is_whole.then(|| std::mem::take(&mut filling.tally)), filling.changed || forgot)
+        (is_whole.then_some(filling.tally), filling.changed || forgot)
     }
 
     /// Before it is shown: what was shown is never taken back.

@@ -84,7 +84,8 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     let descriptor = journal.descriptor().context("the journal has no descriptor")?;
     let wakes = descriptor.try_clone_to_owned().context("cannot watch the journal")?;
     let wakes = watched(wakes).context("cannot watch the journal")?;
-    let books = Books::open(store, services).map_err(anyhow::Error::from)?;
+    let mut books = Books::open(store, services).map_err(anyhow::Error::from)?;
+    books.derive(settings.scheduler.is_some());
     let rules = Rules::new(&settings.jobs.rules).map_err(anyhow::Error::from)?;
     let holders = Holders::open(holders, rules, accountant::holder_bounds(settings));
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;

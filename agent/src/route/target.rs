@@ -18,6 +18,15 @@ impl<'a> Target<'a> {
         Self { bytes, cut: true }
     }
 
+    /// The path as it came, without query; `None` if there is none, or not all of it is here.
+    #[must_use]
+    pub fn path(self) -> Option<&'a [u8]> {
+        match self.form("") {
+            Form::Path(path) if !path.cut => Some(path.bytes),
+            _ => None,
+        }
+    }
+
     /// Tells the four forms apart and takes off what is not the path: scheme, authority, query and fragment.
     pub(super) fn form(self, method: &str) -> Form<'a> {
         if method == "CONNECT" {

@@ -100,10 +100,8 @@ impl Access {
                 Some((trust::connector(file)?, name))
             }
             (None, true) => {
-                return Err(refuse("scheduler_ca with it").hint(
-                    "scheduler_ca is the scheduler's own certificate, or its authority's; \
-                     /etc/ssl/certs/ca-certificates.crt believes whom the system believes",
-                ));
+                // The configuration asked for it already.
+                return Err(refuse("scheduler_ca with it"));
             }
             (_, false) => None,
         };
@@ -134,7 +132,7 @@ impl Access {
     }
 
     async fn connected<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<(), PollError> {
-        let (stream, _mine) = timeout(PATIENCE, self.connect(own)).await.map_err(|_| PollError::Time)??;
+        let (stream, _mine) = self.connect(own).await?;
         match &self.tls {
             None => self.lists(stream, sink).await,
             Some((connector, name)) => {
@@ -144,13 +142,18 @@ impl Access {
         }
     }
 
-    async fn connect<'a>(&self, own: &'a mut dyn Own) -> io::Result<(TcpStream, Mine<'a>)> {
-        let mut failed = io::Error::other(format!("{} has no address", self.host));
+    /// Each address has its part of the patience: one that leads nowhere does not keep the next one from being tried.
+    async fn connect<'a>(&self, own: &'a mut dyn Own) -> Result<(TcpStream, Mine<'a>), PollError> {
+        let found = timeout(PATIENCE, lookup_host((self.host.as_str(), self.port))).await;
+        let addresses: Vec<SocketAddr> = found.map_err(|_| PollError::Time)??.collect();
+        let part = PATIENCE / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut failed = PollError::Connect(io::Error::other(format!("{} has no address", self.host)));
         let mut mine = Mine { own, from: None };
-        for to in lookup_host((self.host.as_str(), self.port)).await? {
-            match mine.connect(to).await {
-                Ok(stream) => return Ok((stream, mine)),
-                Err(error) => failed = error,
+        for to in addresses {
+            match timeout(part, mine.connect(to)).await {
+                Ok(Ok(stream)) => return Ok((stream, mine)),
+                Ok(Err(error)) => failed = error.into(),
+                Err(_) => failed = PollError::Time,
             }
         }
         Err(failed)

@@ -37,6 +37,8 @@ mod handshakes;
 mod interfaces;
 /// Bytes by job, container and process.
 mod jobs;
+/// The table of live sockets.
+mod live_sockets;
 /// Packets that are lost, repeated and reordered.
 mod lossy_path;
 /// Our page with a real exporter's, in a real Prometheus; and with a broken one's.

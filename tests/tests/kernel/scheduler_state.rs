@@ -2,6 +2,8 @@
 //! restart of the agent, while the API fails; and the agent's own requests, which are nobody's.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result};
@@ -196,6 +198,72 @@ fn the_agents_own_requests_are_nobodys() -> Result<()> {
     for direction in ["inbound", "outbound"] {
         let labels = format!("{{service=\"scheduler\",direction=\"{direction}\"}}");
         assert_eq!(page.get(&format!("sockmeter_ledger_imbalance_bytes{labels}")), Some(0.0), "{direction}");
+    }
+    Ok(())
+}
+
+/// Plays requests with their answers, each on a connection of its own, at a port of an observed service.
+fn converse(namespace: &Namespace, said: &[(String, String)]) -> Result<()> {
+    namespace.enter(|| {
+        let listener = TcpListener::bind("127.0.0.1:8081")?;
+        for (request, answer) in said {
+            let mut client = TcpStream::connect("127.0.0.1:8081")?;
+            let (mut server, _) = listener.accept()?;
+            client.write_all(request.as_bytes())?;
+            server.read_exact(&mut vec![0; request.len()])?;
+            server.write_all(answer.as_bytes())?;
+            drop(server);
+            client.read_to_end(&mut Vec::new())?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_workers_ask_and_say_is_told_once_over_kills() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let arguments = [API[0], API[1], "--service", "scheduler=8080", "--service", "workers=8081"];
+    let mut agent = Agent::start_pinned(&namespace, &arguments, pins.clone())?;
+    // Nothing happened yet, and that is said.
+    let attempts = |page: &Page| {
+        let of = |result| page.get(&format!("ffrtmp_schedule_attempts_total{{result=\"{result}\"}}"));
+        ["success", "no_jobs", "error"].map(of)
+    };
+    assert_eq!(attempts(&agent.scrape()?), [Some(0.0); 3]);
+    let answer =
+        |status: &str, body: &str| format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let chunked = |body: &str| {
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    };
+    let ask = "GET /jobs/next?node_id=n-1 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+    let beat = |node: &str| format!("POST /nodes/{node}/heartbeat HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}");
+    let said = [
+        (ask.clone(), answer("200 OK", "{\"job\":null}\n")),
+        (ask.clone(), chunked("{\"job\":null}\n")),
+        (ask.clone(), answer("200 OK", "{\"job\":{\"id\":\"7\"}}\n")),
+        (ask.clone(), chunked("{\"job\":{\"id\":\"8\"}}\n")),
+        (ask.clone(), answer("200 OK", "{\"job\":{\"id\":\"9\"}}\n")),
+        (ask, answer("500 Internal Server Error", "database is locked\n")),
+        (beat("n-1"), answer("200 OK", "")),
+        (beat("n-1"), answer("200 OK", "")),
+        (beat("n\"2%0A"), answer("200 OK", "")),
+        (beat("stranger"), answer("404 Not Found", "node not found\n")),
+    ];
+    for round in [1.0, 2.0] {
+        converse(&namespace, &said)?;
+        let page = agent
+            .scrape_until("all exchanges", |page| page.sum("workers_http_exchanges_total", &[]) == 10.0 * round)?;
+        assert_eq!(attempts(&page), [3.0, 2.0, 1.0].map(|count| Some(count * round)));
+        let beats = lines(&page, |name| name == "ffrtmp_worker_heartbeats_total");
+        let wanted = [("n-1", 2.0), ("n\\\"2%0A", 1.0)];
+        let wanted = wanted
+            .map(|(node, count)| (format!("ffrtmp_worker_heartbeats_total{{node_id=\"{node}\"}}"), count * round));
+        assert_eq!(beats, wanted.into());
+        agent.process().signal(Signal::SIGKILL)?;
+        agent.process().wait()?;
+        std::mem::forget(agent);
+        agent = Agent::start_pinned(&namespace, &arguments, pins.clone())?;
     }
     Ok(())
 }

@@ -6,21 +6,25 @@ mod holders;
 mod http;
 mod interfaces;
 mod jobs;
+mod live;
 mod node;
 mod sockets;
 mod stats;
 mod tables;
+mod told;
 
 use std::collections::BTreeMap;
 
 use super::Page;
 use crate::model::sockets::Bounds;
+use crate::model::told::is_told;
 use crate::model::{Cell, Ledger, Rate, ServiceBook, Sums};
 use crate::snapshot::Snapshot;
 use sockmeter_ebpf::layout::LOSS_NAMES;
 
 pub use self::agent::{Own, Phase, Phases, UpstreamState};
 pub use self::jobs::Derived;
+pub use self::live::live_sockets;
 pub use self::node::write_node;
 pub use self::tables::{Table, Wanted};
 
@@ -45,12 +49,15 @@ pub struct Accounts<'a> {
     pub damaged: u64,
     /// Exchanges whose series found no room and had to be another one.
     pub folded: u64,
+    /// Whether the scheduler's families are derived from its exchanges.
+    pub derives: bool,
 }
 
 impl<'a> Accounts<'a> {
     /// Writes all families.
     pub fn write(&self, page: &mut Page) {
         http::write(self, page);
+        told::write(self, page);
         sockets::write(self, page);
         interfaces::write(self.snapshot, page);
         holders::write(&self.holders, page);
@@ -87,7 +94,7 @@ impl<'a> Accounts<'a> {
     }
 
     fn cells_of(&self, service: &'a ServiceBook) -> impl Iterator<Item = &'a Cell> {
-        self.cells.iter().filter(|cell| cell.service == service.number)
+        self.cells.iter().filter(|cell| cell.service == service.number && !is_told(cell))
     }
 }
 

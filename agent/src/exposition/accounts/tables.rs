@@ -1,5 +1,5 @@
 //! Tables as JSON (`/api/v1/endpoints`, `/jobs`, `/interfaces`), from the same numbers as the page: rows that can
-//! be sorted by any column, chosen by process and job, and cut. The totals are in `stats`.
+//! be sorted by any column, chosen by process and job, and cut. Live sockets are in `live`, the totals in `stats`.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use sockmeter_ebpf::posting::{INBOUND, OUTBOUND};
 use super::Accounts;
 
 /// Rows that an answer has unless more or fewer are asked for.
-const LIMIT: usize = 1_000;
+pub(super) const LIMIT: usize = 1_000;
 
 /// Which table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +224,7 @@ mod tests {
             refused: 0,
             damaged: 0,
             folded: 0,
+            derives: false,
         };
         accounts.table(of, wanted)
     }

@@ -127,6 +127,7 @@ fn page_of<S: Store>(books: &Books<S>, snapshot: &Snapshot, rates: &BTreeMap<u16
         refused,
         damaged: 9,
         folded: 0,
+        derives: false,
     }
     .write(&mut page);
     String::from_utf8(page.finish()).unwrap()
@@ -327,6 +328,7 @@ fn the_totals_as_json() {
         refused: 0,
         damaged: 9,
         folded: 0,
+        derives: false,
     };
     let none = |not_http: u64, lost: u64| {
         serde_json::json!({"mid_stream": 0, "not_http": not_http, "syn_data": 0, "lost": lost, "upgraded": 0, "tls": 0,
