@@ -15,6 +15,8 @@ use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::wait;
 
+/// Names another Prometheus than the one on the path.
+const PROGRAM_VARIABLE: &str = "SOCKMETER_PROMETHEUS";
 /// Where Prometheus listens.
 pub const PROMETHEUS: &str = "127.0.0.1:9090";
 /// Where VictoriaMetrics listens.
@@ -69,8 +71,9 @@ impl<'a> Backends<'a> {
             "-evaluationInterval=1s".to_owned(),
             "-remoteWrite.flushInterval=500ms".to_owned(),
         ];
+        let other = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "prometheus".to_owned());
         let start = |program: &str, arguments: &[String], address: &str, ready: &str| -> Result<Process> {
-            let log = folder.join(format!("{program}.log"));
+            let log = folder.join(format!("{}.log", address.replace(':', "-")));
             let err = fs::File::create(&log)?;
             let out = err.try_clone()?;
             let mut command: Command = namespace.command(program);
@@ -86,7 +89,7 @@ impl<'a> Backends<'a> {
             Ok(process)
         };
         let processes = [
-            start("prometheus", &prometheus, PROMETHEUS, "/-/ready")?,
+            start(&other, &prometheus, PROMETHEUS, "/-/ready")?,
             start("victoria-metrics", &victoria_metrics, VICTORIA_METRICS, "/health")?,
             start("vmalert", &vmalert, VMALERT, "/health")?,
         ];

@@ -17,6 +17,7 @@ use clap::Subcommand;
 
 use crate::steps::{Steps, run};
 use crate::tests;
+use crate::vm::Kernels;
 use crate::workspace::Workspace;
 use crate::{agent, kernel_side, setup};
 
@@ -28,6 +29,9 @@ const VICTORIA_METRICS: &str = "127.0.0.1:8428";
 const PROMETHEUS: &str = "127.0.0.1:9090";
 /// Where Grafana listens, with Docker only.
 const GRAFANA: &str = "127.0.0.1:3000";
+
+/// Names the Prometheus that the proof is to take (`tests/src/monitoring/backend.rs`).
+const OTHER: &str = "SOCKMETER_PROMETHEUS";
 
 /// What to do with monitoring.
 #[derive(Debug, Subcommand)]
@@ -59,7 +63,15 @@ pub(crate) fn execute(workspace: &Workspace, steps: &Steps, what: &Monitoring) -
         }
         Monitoring::Test => {
             rules(workspace, steps)?;
-            tests::aloud(workspace, steps, "monitoring::", &[])
+            tests::aloud(workspace, steps, "monitoring::", &[])?;
+            // The next generation refuses what this one lets pass, such as a page of the wrong content type.
+            match Kernels::new(workspace).unpacked("prometheus", "sid", &["usr/bin/prometheus"]) {
+                Ok(program) => tests::aloud(workspace, steps, "monitoring::every_query", &[(OTHER, &program)]),
+                Err(error) => {
+                    steps.say(format_args!("Prometheus of Debian sid: not tried, {error:#}"));
+                    Ok(())
+                }
+            }
         }
         Monitoring::Pictures => pictures::draw(workspace, steps),
         Monitoring::Up { packages: false } if docker::is_there(workspace) => docker::up(workspace, steps),
