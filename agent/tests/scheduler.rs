@@ -153,17 +153,6 @@ fn an_authority_is_believed_for_the_host_that_was_asked_only() {
 }
 
 #[test]
-fn https_without_anybody_to_believe_is_refused_with_a_hint() {
-    let scheduler = Scheduler { api: "https://me:secret@h:1".parse().unwrap(), token_file: None, ca: None };
-    let refusal = Access::new(&scheduler).err().unwrap().to_string();
-    assert_eq!(
-        refusal,
-        "scheduler_api is https://h:1, wanted scheduler_ca with it\nhint: scheduler_ca is the scheduler's own certificate, \
-         or its authority's; /etc/ssl/certs/ca-certificates.crt believes whom the system believes"
-    );
-}
-
-#[test]
 fn the_token_of_the_file_goes_with_both_requests_and_nothing_else_is_asked() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "s3cret\n").unwrap();
