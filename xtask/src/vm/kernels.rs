@@ -238,6 +238,8 @@ impl Apt {
             format!("Dir::Etc::sourcelist=/proc/self/fd/{}", self.sources.as_raw_fd()),
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            // What is installed here is no candidate: another source than Debian may have it.
+            "Dir::State::status=/dev/null".to_owned(),
             format!("Dir::State::lists={folder}/lists"),
             format!("Dir::Cache={folder}/cache"),
             // Who downloads must be able to write here.
