@@ -20,10 +20,10 @@ const VARIANTS: [(&str, &[&str]); 9] = [
     ("interface_sends", &["interface_sends"]),
     ("packet_received, nothing observed", &["packet_received"]),
     ("packet_sent, nothing observed", &["packet_sent"]),
-    ("connection_begins", &["connection_begins"]),
+    ("connection_changes", &["connection_changes"]),
     ("connection_ends", &["connection_ends"]),
     ("socket_made and socket_released", &["socket_"]),
-    ("connection_begins, packet_received, packet_sent: reading HTTP", &["connection_begins", "packet_"]),
+    ("connection_changes, packet_received, packet_sent: reading HTTP", &["connection_changes", "packet_"]),
 ];
 
 /// What no accounting of packets can be below.

@@ -156,7 +156,7 @@ pub(crate) fn like(name: &str) -> &'static str {
         "packet_received" => "empty_received",
         "packet_sent" => "empty_sent",
         "interface_receives" | "interface_sends" => "empty_tcx",
-        "connection_begins" => "empty_events",
+        "connection_changes" => "empty_events",
         "connection_ends" => "empty_state",
         "socket_released" => "empty_release",
         _ => "empty_create",

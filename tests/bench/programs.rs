@@ -24,7 +24,7 @@ const NAMES: [&str; 12] = [
     "packet_sent",
     "interface_receives",
     "interface_sends",
-    "connection_begins",
+    "connection_changes",
     "connection_ends",
     "socket_made",
     "socket_bound4",

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod container;
 pub mod image;
 pub mod jobs;
+pub mod kernel;
 pub mod load;
 pub mod lossy_path;
 pub mod message;

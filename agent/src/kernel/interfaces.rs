@@ -254,7 +254,7 @@ fn link_name(program: &str, index: u32) -> String {
 }
 
 /// The interface that a pin's name is about.
-fn interface_of(pin: &str) -> Option<u32> {
+pub(super) fn interface_of(pin: &str) -> Option<u32> {
     let index = PROGRAMS.iter().find_map(|(program, _)| pin.strip_prefix(program)?.strip_prefix('-'))?;
     index.split('-').next()?.parse().ok()
 }

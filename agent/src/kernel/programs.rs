@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aya::programs::links::{CgroupAttachMode, FdLink};
 use aya::programs::{CgroupSkbAttachType, Program};
+use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 
 use super::pins::Pins;
@@ -17,7 +18,7 @@ use crate::snapshot::ProgramState;
 
 /// Programs on the cgroup hierarchy and on trace points, in the order in which they are attached: ends before
 /// beginnings, so that no socket is followed whose end would be missed.
-pub(super) const ATTACHED: [&str; 12] = [
+const ATTACHED: [&str; 12] = [
     "cgroup_gone",
     "cgroup_renamed",
     "cgroup_made",
@@ -29,16 +30,23 @@ pub(super) const ATTACHED: [&str; 12] = [
     "socket_made",
     "packet_sent",
     "packet_received",
-    "connection_begins",
+    "connection_changes",
 ];
 
 /// Those of `ATTACHED` that run for packets of sockets.
 const OF_PACKETS: [&str; 2] = ["packet_sent", "packet_received"];
 
-/// Those of `ATTACHED` that what is to be looked at takes.
+/// That of `ATTACHED` that only connections need that are older than the agent, on kernels that cannot be asked to call
+/// `connection_changes` for them: before 6.12 (`TCP_BPF_SOCK_OPS_CB_FLAGS`, `include/uapi/linux/bpf.h`).
+const OF_OLDER: &str = "connection_ends_nested";
+
+/// Those of `ATTACHED` that what is to be looked at takes on this kernel.
 pub(super) fn wanted(observe: Observe) -> Vec<&'static str> {
     let packets = observe.http || observe.udp;
-    ATTACHED.into_iter().filter(move |name| packets || !OF_PACKETS.contains(name)).collect()
+    // One that cannot be told is taken for an old one.
+    let tells = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 12, 0));
+    let is_left = |name: &&str| (!packets && OF_PACKETS.contains(name)) || (tells && *name == OF_OLDER);
+    ATTACHED.into_iter().filter(|name| !is_left(name)).collect()
 }
 
 /// End of the name of a pinned link that takes the place of another one in a moment.

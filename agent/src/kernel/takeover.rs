@@ -10,6 +10,7 @@ use sockmeter_ebpf::place::{CgroupName, Place, PlaceTotals};
 use sockmeter_ebpf::socket::{Owner, RoundTrips, Socket, Totals};
 use sockmeter_ebpf::stash::Stash;
 
+use super::interfaces::interface_of;
 use super::pins::Pins;
 use super::{Refusal, programs};
 
@@ -86,9 +87,8 @@ pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool, programs: &[&str
     if found == wanted && may_stay && is_whole {
         return Ok(Found::Same);
     }
-    for name in programs::ATTACHED {
-        let stays = found.cgroup == wanted.cgroup && programs.contains(&name);
-        if !stays && pins.link(name).exists() {
+    for name in pins.links().iter().filter(|name| interface_of(name).is_none()) {
+        if found.cgroup != wanted.cgroup || !programs.contains(&name.as_str()) {
             std::fs::remove_file(pins.link(name)).map_err(failed)?;
         }
     }

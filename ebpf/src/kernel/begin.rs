@@ -1,9 +1,11 @@
-//! A TCP connection begins: its baseline, and if its local port is an observed service's, the state to read it with.
+//! A TCP connection begins: its baseline, and if its local port is an observed service's, the state to read it with. The
+//! kernel calls the same program when a connection changes its state afterwards, which is for `end`.
 
+use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_getsockopt, bpf_setsockopt};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
@@ -17,21 +19,33 @@ use super::handshake::{self, Came};
 use super::maps::{CONN, OWN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
-use super::totals;
+use super::{end, owner, totals};
 
+/// `BPF_SOCK_OPS_TCP_CONNECT_CB`: in the context of whoever connects (`tcp_connect`).
+const CONNECTS: u32 = 3;
 /// `BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB`.
 const CONNECTED: u32 = 4;
 /// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`.
 const ACCEPTED: u32 = 5;
+/// `BPF_SOCK_OPS_STATE_CB`.
+const CHANGES: u32 = 10;
+/// `BPF_SOCK_OPS_TCP_LISTEN_CB`: in the context of whoever listens (`__inet_listen_sk`).
+const LISTENS: u32 = 11;
+/// `BPF_SOCK_OPS_STATE_CB_FLAG`: the connection's programs are called with `CHANGES`.
+const TELLS_CHANGES: u32 = 1 << 2;
+/// `SOL_TCP`.
+const SOL_TCP: i32 = 6;
+/// `TCP_BPF_SOCK_OPS_CB_FLAGS`.
+const CALLBACKS: i32 = 1008;
 /// `AF_INET`.
 const AF_INET: u32 = 2;
 /// A client's SYN is in `bytes_acked`; see `Tcp::sent`.
 const SYN: u64 = 1;
 
 #[sock_ops]
-pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
+pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
     let op = ctx.op();
-    if op != CONNECTED && op != ACCEPTED {
+    if !matches!(op, CONNECTS | CONNECTED | ACCEPTED | CHANGES | LISTENS) {
         return 1;
     }
     // SAFETY: a field of the program's context.
@@ -39,10 +53,22 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
     if sk.is_null() {
         return 1;
     }
+    if op == CHANGES {
+        end::changes(&ctx, sk.cast(), ctx.arg(0).cast_signed(), ctx.arg(1).cast_signed());
+        return 1;
+    }
     let Some(tcp) = Tcp::of(sk.cast()) else {
         return 1;
     };
     if only_netns() != 0 && tcp.netns() != only_netns() {
+        return 1;
+    }
+    if op == CONNECTS || op == LISTENS {
+        owner::note_again(sk.cast());
+        if op == LISTENS {
+            // What it accepts inherits this, and may end before it begins.
+            ask_for_changes(&ctx);
+        }
         return 1;
     }
     let Some(socket) = SOCKET.of(sk.cast(), true) else {
@@ -57,6 +83,7 @@ pub(super) fn connection_begins(ctx: SockOpsContext) -> u32 {
     }
     baseline(socket, tcp, if accepted { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
     totals::opened(socket);
+    ask_for_changes(&ctx);
     if accepted {
         if let Some(service) = service_of(socket.port) {
             let (first, early) = match handshake::came(tcp) {
@@ -147,6 +174,29 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
     socket.protocol = socket::TCP;
     socket.closed = 0;
     socket.flags = 0;
+}
+
+/// Has this program called when the socket changes its state. Refused, the trace point is left.
+#[inline(always)]
+fn ask_for_changes(ctx: &SockOpsContext) {
+    let flags = ctx.cb_flags();
+    if flags & TELLS_CHANGES == 0 {
+        let _ = ctx.set_cb_flags((flags | TELLS_CHANGES).cast_signed());
+    }
+}
+
+/// The same for a connection that the program did not see begin. Kernels before 6.12 refuse that, and the trace point is left
+/// (`net/core/filter.c`, `bpf_sol_tcp_setsockopt`). The socket's lock is held.
+#[inline(always)]
+pub(super) fn ask_for_changes_of(sk: *mut c_void) {
+    let mut flags = 0u32;
+    // SAFETY: a local of exactly this size.
+    unsafe {
+        if bpf_getsockopt(sk, SOL_TCP, CALLBACKS, (&raw mut flags).cast(), 4) == 0 {
+            flags |= TELLS_CHANGES;
+            bpf_setsockopt(sk, SOL_TCP, CALLBACKS, (&raw mut flags).cast(), 4);
+        }
+    }
 }
 
 /// A connection that is older than its observation: nothing of it can be read until both directions were quiet.

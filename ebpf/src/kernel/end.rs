@@ -1,8 +1,16 @@
 //! A TCP connection ends: its last bytes are booked. Runs for connections older than the agent too.
+//!
+//! The kernel tells of it twice. A connection that `begin` saw, or one that the pass found and could mark (6.12), has the
+//! programs on its cgroup called (`net/ipv4/tcp.c`, `tcp_set_state`), whatever else runs on the CPU. The trace point tells of
+//! all, but not always: a program there is left out while it runs on this CPU already, be it interrupted or, since 7.0,
+//! preempted (`kernel/trace/bpf_trace.c`, `__bpf_trace_run`; `include/linux/tracepoint.h`, `__DECLARE_TRACE`). Who comes
+//! second finds the socket closed.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
+use core::ffi::c_void;
 use sockmeter_ebpf::layout::ListenerKey;
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
@@ -10,73 +18,74 @@ use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::stash;
-use super::tcp::{CLOSE, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT, Tcp};
+use super::tcp::{CLOSE, FIN_WAIT1, LAST_ACK, LISTEN, Tcp};
 use super::{owner, totals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
 /// `inet_sk_state_store`).
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
-    changes::<true>(ctx)
+    traced(&ctx)
 }
 
-/// The same once more. A program on a raw tracepoint is left out while it runs on this CPU already
-/// (`kernel/trace/bpf_trace.c`, `__bpf_trace_run`), and connect(2) changes a state where a soft interrupt may end another
-/// connection. Nested that way one of the two runs; usually both do, and the second finds the socket closed.
+/// The same once more, attached where connections older than the agent have nothing else: before 6.12, where no program on a
+/// trace point is preempted. connect(2) changes a state where a soft interrupt may end another connection; nested that way one
+/// of the two runs.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
-    changes::<false>(ctx)
+    traced(&ctx)
 }
 
 #[inline(always)]
-fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
-    let new: i32 = ctx.arg(2);
-    // connect(2) and listen(2), in the context of whoever calls them (`tcp_v4_connect`, `inet_csk_listen_start`).
-    if OWNERS && (new == i32::from(SYN_SENT) || new == i32::from(LISTEN)) {
-        let sk: *mut core::ffi::c_void = ctx.arg(0);
-        if let Some(tcp) = Tcp::of(sk) {
-            if tcp.in_scope() {
-                owner::note_again(tcp.sk());
-            }
-        }
-        return 0;
+fn traced(ctx: &BtfTracePointContext) -> i32 {
+    if is(ctx.arg(2), CLOSE) {
+        closes(ctx, ctx.arg(0), ctx.arg(1));
     }
-    // close(2) and shutdown(2), in the context of whoever calls them, if the socket is held (`tcp_close_state`); else what
-    // the other end did.
-    let finishes = new == i32::from(FIN_WAIT1) || new == i32::from(LAST_ACK);
-    if finishes {
-        let sk: *mut core::ffi::c_void = ctx.arg(0);
+    0
+}
+
+#[inline(always)]
+fn is(state: i32, wanted: u8) -> bool {
+    state == i32::from(wanted)
+}
+
+/// A socket whose lock is held is about to go from one state to another.
+#[inline(always)]
+pub(super) fn changes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32, new: i32) {
+    if is(new, CLOSE) {
+        closes(ctx, sk, old);
+    } else if is(new, FIN_WAIT1) || is(new, LAST_ACK) {
+        // close(2) and shutdown(2), in the context of whoever calls them, if the socket is held (`tcp_close_state`); else
+        // what the other end did.
         if let Some(tcp) = Tcp::of(sk) {
             note_use(tcp);
         }
-        return 0;
     }
-    if new != i32::from(CLOSE) {
-        return 0;
-    }
-    let old: i32 = ctx.arg(1);
-    let sk: *mut core::ffi::c_void = ctx.arg(0);
+}
+
+#[inline(always)]
+fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
     let Some(tcp) = Tcp::of(sk) else {
-        return 0;
+        return;
     };
-    if old == i32::from(LISTEN) {
+    if is(old, LISTEN) {
         // If there is another one on the port, the next pass notes it again.
         let _ = LISTENERS.remove(ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) });
-        return 0;
+        return;
     }
     let Some(socket) = SOCKET.of(tcp.sk(), false) else {
         // It never began, but something may have been kept for it.
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);
         }
-        return 0;
+        return;
     };
     // A socket that an earlier run followed with another scope.
     if !tcp.in_scope() {
-        return 0;
+        return;
     }
     if socket.closed != 0 {
-        return 0;
+        return;
     }
     if socket.role == ROLE_SERVER {
         owner::used(socket, tcp);
@@ -92,16 +101,15 @@ fn changes<const OWNERS: bool>(ctx: BtfTracePointContext) -> i32 {
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);
         }
-        return 0;
+        return;
     }
     if let Some(conn) = CONN.of(tcp.sk(), false) {
-        debug!(&ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
+        debug!(ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
         settle::close(conn, &mut Kernel, [received, sent]);
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);
         }
     }
-    0
 }
 
 /// Whoever ends an accepted connection uses it.

@@ -147,9 +147,9 @@ fn u32_at(at: *const u8) -> u32 {
 #[inline(always)]
 pub(super) fn note_again(sk: *mut c_void) {
     // SAFETY: no arguments.
-    let (task, group) = unsafe { (bpf_get_current_task() as *const u8, (bpf_get_current_pid_tgid() >> 32) as u32) };
+    let task = unsafe { bpf_get_current_task() as *const u8 };
     if !is_kernels(task) {
-        note_as(sk, task, group);
+        note_as(sk, task, u32_at(task.wrapping_add(offset(field::TASK_GROUP))));
     }
 }
 

@@ -10,7 +10,7 @@ use sockmeter_ebpf::layout::{LOSS_LISTENERS, LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{BOUND, Live, OBSERVED, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
 
-use super::begin::{baseline, observe_mid_stream, service_of};
+use super::begin::{ask_for_changes_of, baseline, observe_mid_stream, service_of};
 use super::globals::follows_udp;
 use super::kept;
 use super::maps::{CONN, LISTENERS, SOCKET};
@@ -81,6 +81,7 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
             let listens = LISTENERS.get_ptr(listener).is_some();
             baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
             totals::opened(socket);
+            ask_for_changes_of(sk);
             if listens {
                 if let Some(service) = service_of(socket.port) {
                     observe_mid_stream(socket, tcp, tcp.cookie(), service, [received, sent]);

@@ -37,6 +37,8 @@ mod handshakes;
 mod interfaces;
 /// Bytes by job, container and process.
 mod jobs;
+/// The ends of connections, where the kernel leaves programs out.
+mod left_out;
 /// The table of live sockets.
 mod live_sockets;
 /// Packets that are lost, repeated and reordered.

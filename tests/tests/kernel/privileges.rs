@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use nix::sys::utsname::uname;
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::kernel;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::ordinary;
 use sockmeter_tests::process::run;
@@ -84,10 +84,7 @@ fn all_threads_have(agent: &mut Agent<'_>, wanted: &Privileges) -> Result<usize>
 
 /// What filters on interfaces that appear later take where there are no tcx links (before 6.6).
 fn for_filters() -> Result<u64> {
-    let release = uname()?.release().to_string_lossy().into_owned();
-    let mut numbers = release.split('.').map(str::parse::<u32>);
-    let version = (numbers.next().context("no version")??, numbers.next().context("no version")??);
-    Ok(if version < (6, 6) { NET_ADMIN } else { 0 })
+    Ok(if kernel::version()? < (6, 6) { NET_ADMIN } else { 0 })
 }
 
 fn posts(target: &str) -> Step {
