@@ -2,7 +2,7 @@
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 

@@ -1,6 +1,8 @@
 //! Where the maker of a socket stood: the cgroups that its bytes are told apart by, the totals of each such place, and the
 //! names of cgroups. What a place means (container, job) is user space's to say.
 
+use crate::socket::Owner;
+
 /// Hierarchies that are looked at: cgroup v2, and the version 1 hierarchies of the controllers in `CONTROLLERS`.
 pub const HIERARCHIES: usize = 5;
 
@@ -27,7 +29,18 @@ pub struct PlaceKey {
 }
 const _: () = assert!(size_of::<PlaceKey>() == 40);
 
-/// Where the maker of a socket stood; beside `Owner`, and inherited like it.
+/// Who made a socket, and where it stood: inherited by accepted sockets.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maker {
+    /// Who.
+    pub owner: Owner,
+    /// Where.
+    pub place: Place,
+}
+const _: () = assert!(size_of::<Maker>() == 72);
+
+/// Where the maker of a socket stood.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {

@@ -62,9 +62,9 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{Live, PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 29] = [
+const PINNED: [&str; 28] = [
     "SOCKET",
-    "OWNER",
+    "MAKER",
     "CONN",
     "JOURNAL",
     "DEEP",
@@ -85,7 +85,6 @@ const PINNED: [&str; 29] = [
     "SEGMENTED",
     "BOOK_CELLS",
     "BOOK_LEDGERS",
-    "PLACE",
     "PLACE_SLOTS",
     "PLACE_TOTALS",
     "FREE_SLOTS",

@@ -68,6 +68,11 @@ impl Pins {
         names(&self.directory.join("links"))
     }
 
+    /// Names of the pinned maps.
+    pub(super) fn maps(&self) -> Vec<String> {
+        names(&self.directory.join("maps"))
+    }
+
     /// Removes all pins, so that the kernel drops what they held; returns what was removed.
     pub(super) fn clear(&self) -> std::io::Result<Vec<String>> {
         let mut removed = Vec::new();

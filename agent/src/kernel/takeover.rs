@@ -6,13 +6,13 @@ use std::path::Path;
 use aya::maps::{Array, Map, MapData};
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::layout::{self, books};
-use sockmeter_ebpf::place::{CgroupName, Place, PlaceTotals};
-use sockmeter_ebpf::socket::{Owner, RoundTrips, Socket, Totals};
+use sockmeter_ebpf::place::{CgroupName, Maker, PlaceTotals};
+use sockmeter_ebpf::socket::{RoundTrips, Socket, Totals};
 use sockmeter_ebpf::stash::Stash;
 
 use super::interfaces::interface_of;
 use super::pins::Pins;
-use super::{Refusal, programs};
+use super::{PINNED, Refusal, programs};
 
 /// What `LAYOUT` holds: the layout's version, and the fingerprint and the cgroup of the programs that are attached. All
 /// zero until a start is complete.
@@ -37,10 +37,9 @@ pub(super) enum Found {
 }
 
 /// Sizes of the records in pinned maps. A map with another one was made by a build that never was a release.
-const RECORDS: [(&str, usize); 12] = [
+const RECORDS: [(&str, usize); 11] = [
     ("SOCKET", size_of::<Socket>()),
-    ("OWNER", size_of::<Owner>()),
-    ("PLACE", size_of::<Place>()),
+    ("MAKER", size_of::<Maker>()),
     ("PLACE_TOTALS", size_of::<PlaceTotals>()),
     ("CGROUP_NAMES", size_of::<CgroupName>()),
     ("CONN", size_of::<Conn>()),
@@ -53,7 +52,7 @@ const RECORDS: [(&str, usize); 12] = [
 ];
 
 /// Looks what is there, and removes what does not belong to any books: a start that did not come to its end, links to a
-/// cgroup that is not in scope any more or of programs that are not wanted any more.
+/// cgroup that is not in scope any more or of programs that are not wanted any more, and maps of older layouts.
 ///
 /// # Errors
 /// When the books are of a layout that this build does not know: they are left as they are.
@@ -92,7 +91,16 @@ pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool, programs: &[&str
             std::fs::remove_file(pins.link(name)).map_err(failed)?;
         }
     }
+    // The programs that use it keep it until others take their place.
+    for name in pins.maps().iter().filter(|name| is_left(name)) {
+        std::fs::remove_file(pins.map(name)).map_err(failed)?;
+    }
     Ok(Found::OtherPrograms)
+}
+
+/// Whether this is a map that only older layouts have.
+fn is_left(map: &str) -> bool {
+    map != "LAYOUT" && !PINNED.contains(&map)
 }
 
 fn layout(path: &Path) -> Option<Layout> {

@@ -1,4 +1,4 @@
-//! The names of cgroups, noted while they have one. Who is in which cgroup is in `place`.
+//! The names of cgroups, noted while they have one. Who is in which cgroup is in `task`.
 
 use core::ffi::c_void;
 
@@ -9,7 +9,6 @@ use sockmeter_ebpf::place::{CgroupKey, HIERARCHIES, NAME};
 
 use super::globals::{field, number, offset};
 use super::maps::{CGROUP_NAMES, CGROUPS_GONE, NAMING};
-use super::place::{id_of, pointer};
 
 /// `BPF_ANY`.
 const ANY: u64 = 0;
@@ -38,6 +37,28 @@ pub(super) fn cgroup_gone(ctx: BtfTracePointContext) -> i32 {
     }
     let _ = CGROUPS_GONE.push(key, 0);
     0
+}
+
+/// The pointer that lies at `at`; null if it cannot be read.
+#[inline(always)]
+fn pointer(at: *const u8) -> *const u8 {
+    u64_at(at) as usize as *const u8
+}
+
+/// The word that lies at `at`; 0 if it cannot be read.
+#[inline(always)]
+fn u64_at(at: *const u8) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, at.cast::<c_void>()) };
+    word
+}
+
+/// The id of a cgroup.
+#[inline(always)]
+fn id_of(cgroup: *const u8) -> u64 {
+    let node = pointer(cgroup.wrapping_add(offset(field::CGROUP_NODE)));
+    u64_at(node.wrapping_add(offset(field::NODE_ID)))
 }
 
 /// The key of a cgroup; `None` if its hierarchy is none of those that are looked at.

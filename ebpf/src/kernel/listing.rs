@@ -11,7 +11,7 @@ use sockmeter_ebpf::listed::{Listed, NO_SERVICE};
 use sockmeter_ebpf::socket::{OBSERVED, Owner, ROLE_CLIENT, TCP, UDP};
 
 use super::globals::{field, offset};
-use super::maps::{CONN, OWNER, PLACE, SOCKET};
+use super::maps::{CONN, MAKER, SOCKET};
 use super::snapshot::{TcpPass, UdpPass};
 use super::tcp::{CLOSE, LISTEN, Tcp};
 
@@ -104,14 +104,12 @@ fn fill(listed: &mut Listed, common: Tcp, sk: *mut c_void) {
     listed.state = common.state();
     listed.netns = common.netns();
     listed.service = NO_SERVICE;
-    if let Some(place) = PLACE.of(sk, false) {
-        listed.place = *place;
-    }
-    if let Some(owner) = OWNER.of(sk, false) {
+    if let Some(maker) = MAKER.of(sk, false) {
+        listed.place = maker.place;
         // SAFETY: both have exactly this size; by a helper, because the record is on the stack, where words are aligned, and
         // an `Owner` need not be.
         unsafe {
-            let from = core::ptr::from_mut(owner).cast::<c_void>();
+            let from = (&raw mut maker.owner).cast::<c_void>();
             bpf_probe_read_kernel((&raw mut listed.owner).cast(), size_of::<Owner>() as u32, from);
         }
     }

@@ -10,8 +10,8 @@ use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, OwnKey, SERVICES, Spill, books};
-use sockmeter_ebpf::place::{CgroupKey, CgroupName, Place, PlaceKey, PlaceTotals};
-use sockmeter_ebpf::socket::{Owner, RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
+use sockmeter_ebpf::place::{CgroupKey, CgroupName, Maker, PlaceKey, PlaceTotals};
+use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
 use super::handshake::Handshake;
@@ -66,9 +66,9 @@ impl<T, const FLAGS: usize> Storage<T, FLAGS> {
 #[btf_map]
 pub(super) static SOCKET: Storage<Socket, NO_PREALLOC> = Storage::new();
 
-/// Who made the socket.
+/// Who made the socket, and where that process stood: 72 bytes.
 #[btf_map]
-pub(super) static OWNER: Storage<Owner, CLONED> = Storage::new();
+pub(super) static MAKER: Storage<Maker, CLONED> = Storage::new();
 
 /// Observed connections only: 2 KiB each.
 #[btf_map]
@@ -189,10 +189,6 @@ pub(super) static STASHED: Array<u64, 1> = Array::new();
 /// Numbers of the free blocks; user space fills it when it makes the maps.
 #[btf_map]
 pub(super) static FREE_BLOCKS: Queue<u32, { stash::BLOCKS as usize }> = Queue::new();
-
-/// Where the maker of the socket stood.
-#[btf_map]
-pub(super) static PLACE: Storage<Place, CLONED> = Storage::new();
 
 /// The slot of each place: 8,192, about 100 bytes each, allocated when used. Full: the bytes go to slot 0, whose place is
 /// not known.

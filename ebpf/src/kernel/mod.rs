@@ -19,6 +19,7 @@ mod place;
 mod reading;
 mod snapshot;
 mod stash;
+mod task;
 mod tcp;
 mod totals;
 mod udp;

@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_sock_from_file};
 use sockmeter_ebpf::layout::AGENT;
 
 use super::globals::{field, offset};
-use super::maps::{LAYOUT, OWNER, PLACE};
+use super::maps::{LAYOUT, MAKER};
 use super::owner;
-use super::place;
+use super::task::Task;
 
 /// `AF_INET`, `AF_INET6`.
 const FAMILIES: [u16; 2] = [2, 10];
@@ -42,20 +42,13 @@ extern "C" fn snapshot_owners(pass: *mut FilePass) -> i32 {
     }
     note_agent();
     // First come: who has it open and was found first, unless its maker is known.
-    let task = task.cast::<u8>().cast_const();
-    if let Some(owner) = OWNER.of(sk, true) {
-        if owner.known == 0 {
-            let mut group = 0u32;
-            let at = task.wrapping_add(offset(field::TASK_GROUP));
-            // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
-            unsafe { bpf_probe_read_kernel((&raw mut group).cast(), 4, at.cast::<c_void>()) };
-            owner.pid = group;
-            owner::name(owner, task);
+    let task = Task::of(task);
+    if let Some(maker) = MAKER.of(sk, true) {
+        if maker.owner.known == 0 {
+            owner::name(&mut maker.owner, task);
         }
-    }
-    if let Some(held) = PLACE.of(sk, true) {
-        if held.key.cgroups[0] == 0 {
-            *held = place::of(task);
+        if maker.place.key.cgroups[0] == 0 {
+            maker.place = task.place();
         }
     }
     0

@@ -11,7 +11,7 @@ use sockmeter_ebpf::socket::{
 };
 
 use super::atomic::add;
-use super::maps::{OWNER, PLACE, ROUND_TRIPS, SOCKETS, TOTALS};
+use super::maps::{MAKER, ROUND_TRIPS, SOCKETS, TOTALS};
 use super::outside::Kernel;
 use super::place;
 
@@ -53,17 +53,18 @@ pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u6
     socket.received = received;
     socket.sent = sent;
     socket.retransmitted = retransmitted;
+    let maker = MAKER.of(sk, false);
     let key = TotalsKey {
         protocol: socket.protocol,
         role: socket.role,
         port: if socket.role == ROLE_CLIENT && socket.port == 0 { socket.peer_port } else { socket.port },
         overflow: 0,
-        process: match OWNER.of(sk, false) {
-            Some(owner) => owner.process,
+        process: match &maker {
+            Some(maker) => maker.owner.process,
             None => [0; COMM],
         },
     };
-    place::book(PLACE.of(sk, false).as_deref(), received_more, sent_more);
+    place::book(maker.map(|maker| &maker.place), received_more, sent_more);
     let Some(totals) = entry(&key) else {
         return;
     };

@@ -147,7 +147,7 @@ fn a_layout_without_places_is_taken_over_without_a_gap() -> Result<()> {
 
 /// Removes what came with version 3.
 fn without_places(pins: &Path) -> Result<()> {
-    let maps = ["PLACE", "PLACE_SLOTS", "PLACE_TOTALS", "FREE_SLOTS", "CGROUP_NAMES", "CGROUPS_GONE", "BOOK_HOLDERS"];
+    let maps = ["MAKER", "PLACE_SLOTS", "PLACE_TOTALS", "FREE_SLOTS", "CGROUP_NAMES", "CGROUPS_GONE", "BOOK_HOLDERS"];
     for map in maps {
         fs::remove_file(pins.join("maps").join(map))?;
     }
@@ -174,7 +174,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 4\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 5\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
@@ -182,7 +182,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     assert_eq!(refused.status.code(), Some(3));
     // It goes on counting, for whoever knows it.
     play(&here, "127.0.0.1", 8080, &posts)?;
-    set_version(&pins, 4)?;
+    set_version(&pins, 5)?;
     let agent = Agent::start_pinned(&here, &[], pins)?;
     let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
     assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);
