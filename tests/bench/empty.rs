@@ -20,10 +20,11 @@ use sockmeter_tests::namespace::Namespace;
 use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
-const PROGRAMS: [(&str, &str, i32); 8] = [
+const PROGRAMS: [(&str, &str, i32); 9] = [
     ("cgroup_skb/ingress", "empty_received", 1),
     ("cgroup_skb/egress", "empty_sent", 1),
-    ("classifier", "empty_tcx", -1),
+    ("classifier/received", "empty_interface_receives", -1),
+    ("classifier/sent", "empty_interface_sends", -1),
     ("sockops", "empty_events", 1),
     ("cgroup/sock_create", "empty_create", 1),
     ("cgroup/sock_release", "empty_release", 1),
@@ -107,9 +108,10 @@ fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<
         }
         Program::SchedClassifier(program) => {
             program.load()?;
-            let order = || TcAttachOptions::TcxOrder(LinkOrder::default());
-            program.attach_with_options("lo", TcAttachType::Ingress, order())?;
-            program.attach_with_options("lo", TcAttachType::Egress, order()).map(drop)
+            let direction =
+                if name == "empty_interface_sends" { TcAttachType::Egress } else { TcAttachType::Ingress };
+            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+            program.attach_with_options("lo", direction, order).map(drop)
         }
         Program::SockOps(program) => {
             program.load()?;
@@ -155,7 +157,8 @@ pub(crate) fn like(name: &str) -> &'static str {
     match name {
         "packet_received" => "empty_received",
         "packet_sent" => "empty_sent",
-        "interface_receives" | "interface_sends" => "empty_tcx",
+        "interface_receives" => "empty_interface_receives",
+        "interface_sends" => "empty_interface_sends",
         "connection_changes" => "empty_events",
         "connection_ends" => "empty_state",
         "socket_released" => "empty_release",

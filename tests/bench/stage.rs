@@ -31,7 +31,7 @@ pub(crate) struct Stage {
     pub(crate) here: Namespace,
     /// The other end of the veth pair.
     pub(crate) there: Namespace,
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Stage {
@@ -42,7 +42,7 @@ impl Stage {
         let files = tempfile::tempdir()?;
         let group = Group::new()?;
         let nginx = nginx(&here, &group, files.path())?;
-        Ok(Self { nginx, group, here, there, _files: files })
+        Ok(Self { nginx, group, here, there, files })
     }
 
     /// Processor time of nginx' worker so far.
@@ -57,7 +57,18 @@ impl Stage {
 
     /// The agent with nginx' sockets alone in scope.
     pub(crate) fn agent_of_nginx(&self) -> Result<Agent<'_>> {
-        Agent::start(&self.here, &["--scope", &format!("cgroup:{}", self.group.path.display())])
+        Agent::start(&self.here, &["--scope", &self.scope_of_nginx()])
+    }
+
+    /// The same, with neither services nor UDP looked at.
+    pub(crate) fn agent_without_packets(&self) -> Result<Agent<'_>> {
+        let file = self.files.path().join("without_packets.toml");
+        fs::write(&file, "[observe]\nhttp = false\nudp = false\n")?;
+        Agent::start(&self.here, &["--scope", &self.scope_of_nginx(), "--config", &file.to_string_lossy()])
+    }
+
+    fn scope_of_nginx(&self) -> String {
+        format!("cgroup:{}", self.group.path.display())
     }
 }
 

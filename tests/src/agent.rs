@@ -197,18 +197,12 @@ impl<'a> Agent<'a> {
         Page::parse(self.get("/metrics")?)
     }
 
-    /// Scrapes until `condition` holds: connections end a moment after their client saw the end.
+    /// See `Page::until`.
     ///
     /// # Errors
-    /// When it does not hold within a minute, with the last page.
-    pub fn scrape_until(&self, what: &str, mut condition: impl FnMut(&Page) -> bool) -> Result<Page> {
-        let mut last = String::new();
-        wait::until(what, || {
-            let page = self.scrape()?;
-            page.text().clone_into(&mut last);
-            Ok(condition(&page).then_some(page))
-        })
-        .with_context(|| format!("the last page was:\n{last}"))
+    /// As there.
+    pub fn scrape_until(&self, what: &str, condition: impl FnMut(&Page) -> bool) -> Result<Page> {
+        Page::until(what, || self.scrape(), condition)
     }
 
     /// Asks it to stop and gives its exit code.

@@ -191,19 +191,20 @@ impl Container<'_> {
         wait::until(wanted, || Ok(self.says(words).is_ok_and(|said| said.trim() == wanted).then_some(())))
     }
 
-    /// Scrapes until `condition` holds.
+    /// A page, asked for with the token.
     ///
     /// # Errors
-    /// When it does not hold in time, with the last page.
-    pub fn scrape_until(&self, what: &str, mut condition: impl FnMut(&Page) -> bool) -> Result<Page> {
-        let mut last = String::new();
-        wait::until(what, || {
-            let (_, body) = self.get("/metrics", true)?;
-            last.clone_from(&body);
-            let page = Page::parse(body)?;
-            Ok(condition(&page).then_some(page))
-        })
-        .with_context(|| format!("the last page was:\n{last}"))
+    /// When it does not answer, or not with a page.
+    pub fn scrape(&self) -> Result<Page> {
+        Page::parse(self.get("/metrics", true)?.1)
+    }
+
+    /// See `Page::until`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scrape_until(&self, what: &str, condition: impl FnMut(&Page) -> bool) -> Result<Page> {
+        Page::until(what, || self.scrape(), condition)
     }
 
     /// Asks it to stop as a runtime does, and gives its exit code.

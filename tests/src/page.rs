@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::wait;
 
 /// A scraped page.
 #[derive(Debug, Clone)]
@@ -13,6 +15,24 @@ pub struct Page {
 }
 
 impl Page {
+    /// Scrapes until `condition` holds: connections end a moment after their client saw the end.
+    ///
+    /// # Errors
+    /// When it does not hold in time, with the last page.
+    pub fn until(
+        what: &str,
+        scrape: impl Fn() -> Result<Self>,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> Result<Self> {
+        let mut last = String::new();
+        wait::until(what, || {
+            let page = scrape()?;
+            page.text.clone_into(&mut last);
+            Ok(condition(&page).then_some(page))
+        })
+        .with_context(|| format!("the last page was:\n{last}"))
+    }
+
     /// Reads a page of text format 0.0.4.
     ///
     /// # Errors

@@ -41,5 +41,5 @@ fn chunked_and_close_delimited_answers_equal_the_clients_count() -> Result<()> {
     for count in &counts {
         count.tally(&mut clients, endpoint(&count.target));
     }
-    agrees(&agent, &clients)
+    agrees(|| agent.scrape(), &clients)
 }

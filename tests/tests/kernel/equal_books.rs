@@ -128,8 +128,8 @@ fn exchanges_equal_nginx_log_and_the_clients_own_counts() -> Result<()> {
 }
 
 /// The agent's exchanges are, once all have ended, those that the clients counted; and the ledger balances.
-pub(crate) fn agrees(agent: &Agent<'_>, clients: &Tally) -> Result<()> {
-    let page = agent.scrape_until("all exchanges", |page| {
+pub(crate) fn agrees(scrape: impl Fn() -> Result<Page>, clients: &Tally) -> Result<()> {
+    let page = Page::until("all exchanges", scrape, |page| {
         Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler").differences(clients), Vec::<String>::new());

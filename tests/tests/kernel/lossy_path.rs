@@ -137,5 +137,5 @@ fn a_conversation_over_a_lossy_path_is_booked_once() -> Result<()> {
             count.tally(&mut clients, &count.target);
         }
     }
-    agrees(&agent, &clients)
+    agrees(|| agent.scrape(), &clients)
 }

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use object::elf::PT_INTERP;
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use serde_json::{Value, json};
-use sockmeter_tests::agent::only_the_scrape_is_left;
 use sockmeter_tests::client::{Step, play};
 use sockmeter_tests::container::{Bundle, Container};
 use sockmeter_tests::image::static_binary;
@@ -17,7 +16,7 @@ use sockmeter_tests::pod::{Pod, TOKEN};
 use sockmeter_tests::tally::Tally;
 use sockmeter_tests::unit::Bpffs;
 
-use crate::equal_books::balanced;
+use crate::equal_books::agrees;
 
 const ADDED: &str = "/securityContext/capabilities/add";
 const MOUNTS: &str = "/volumeMounts";
@@ -47,16 +46,6 @@ pub(crate) fn loaded(here: &Namespace, nginx: &Nginx) -> Result<Tally> {
 
 pub(crate) fn nginx(here: &Namespace) -> Result<Nginx> {
     Nginx::start(here, &[("hello.txt", 6), ("big.bin", 300_000)])
-}
-
-/// The page says what the client and the service's log say.
-pub(crate) fn counts(agent: &Container<'_>, clients: &Tally) -> Result<()> {
-    let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(clients), Vec::<String>::new());
-    balanced(&page);
-    Ok(())
 }
 
 /// The kubelet's probe goes where the manifest says, without a token; the page wants one.
@@ -92,7 +81,7 @@ fn the_sidecar_of_the_manifest_counts() -> Result<()> {
     let agent = bundle.start(&config, &here, Some(TOKEN))?;
     is_probed(&agent, &mut pod)?;
     let clients = loaded(&here, &nginx)?;
-    counts(&agent, &clients)?;
+    agrees(|| agent.scrape(), &clients)?;
     assert_eq!(agent.stop()?, Some(0));
     Ok(())
 }

@@ -16,7 +16,7 @@ use sockmeter_tests::process::run;
 use sockmeter_tests::tally::Tally;
 
 use crate::bad_input::refused;
-use crate::equal_books::balanced;
+use crate::equal_books::{agrees, balanced};
 use crate::interfaces::both;
 
 /// Bits of `include/uapi/linux/capability.h`.
@@ -97,11 +97,7 @@ fn goes_on_counting(agent: &Agent<'_>, here: &Namespace, there: &Namespace) -> R
     for count in play(here, "127.0.0.1", 8080, &[vec![posts("/jobs")], vec![posts("/jobs")]])? {
         count.tally(&mut clients, "/jobs");
     }
-    let page = agent.scrape_until("all exchanges", |page| {
-        Tally::of_page(page, "scheduler").exchanges() == clients.exchanges() && only_the_scrape_is_left(page)
-    })?;
-    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
-    balanced(&page);
+    agrees(|| agent.scrape(), &clients)?;
 
     here.connect(there)?;
     for program in ["interface_receives", "interface_sends"] {

@@ -38,5 +38,5 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     std::mem::forget(agent);
     let agent = Agent::start_pinned(&namespace, &[], pins)?;
     play_and_tally()?;
-    agrees(&agent, &clients)
+    agrees(|| agent.scrape(), &clients)
 }
