@@ -108,8 +108,7 @@ fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<
         }
         Program::SchedClassifier(program) => {
             program.load()?;
-            let direction =
-                if name == "empty_interface_sends" { TcAttachType::Egress } else { TcAttachType::Ingress };
+            let direction = if name == "empty_interface_sends" { TcAttachType::Egress } else { TcAttachType::Ingress };
             let order = TcAttachOptions::TcxOrder(LinkOrder::default());
             program.attach_with_options("lo", direction, order).map(drop)
         }

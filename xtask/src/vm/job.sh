@@ -1,5 +1,6 @@
 # What the guest does: every test in a process of its own, a line for each on the second serial port. In front of this
-# stand the variables TESTS (the test binary), CHOSEN (parts of names, all tests if empty), LIMIT (seconds for a test).
+# stand the variables TESTS (the test binary), CHOSEN (parts of names, all tests if empty), FROM (the first of them to run, if
+# not the first of all), LIMIT (seconds for a test).
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TMPDIR=/run/tmp
 exec < /dev/null 3> /dev/ttyS1
 stty -F /dev/ttyS1 -opost
@@ -14,6 +15,10 @@ ulimit -n 1048576
 echo "READY $(uname -r)" >&3
 failed=0
 for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); do
+    if [ -n "$FROM" ]; then
+        [ "$name" = "$FROM" ] || continue
+        FROM=
+    fi
     begin=$(cut -d. -f1 /proc/uptime)
     echo "BEGIN $name" >&3
     timeout -s KILL "$LIMIT" "$TESTS" --exact "$name" --nocapture > /run/tmp/said 2>&1

@@ -80,7 +80,7 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
                 while let Some((number, (series, kernel))) = next(&queue) {
                     let verdict = match kernel {
                         Ok(kernel) => {
-                            let job = job(workspace, order, &agent, &tests, series);
+                            let job = |from: &str| job(workspace, order, &agent, &tests, series, from);
                             guest(workspace, steps, (series, &kernel), &busybox, &job, order.processors)
                         }
                         Err(error) => Verdict::Skipped(format!("{error:#}")),
@@ -114,24 +114,28 @@ fn kept(program: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Tries twice: a machine that stops in the middle is not what the tests are about.
+/// Boots until all tests were run: a machine that stops in the middle is not what they are about. The next boot goes on where
+/// it stopped, unless it is the same test again.
 fn guest(
     workspace: &Workspace,
     steps: &Steps,
     (series, kernel): (&str, &Kernel),
     busybox: &Path,
-    job: &str,
+    job: &dyn Fn(&str) -> String,
     processors: u32,
 ) -> Verdict {
     let begun = Instant::now();
     let folder = workspace.root.join("target/vm/guests").join(&kernel.release);
     let console = folder.join("console");
-    let mut why = String::new();
-    for _ in 0..2 {
-        let mut outcome = Outcome::default();
-        let booted = image::make(&folder, kernel, busybox, job).and_then(|image| {
+    let said = folder.join("said");
+    let _ = fs::remove_file(&said);
+    let mut outcome = Outcome::default();
+    let mut stopped: Option<String> = None;
+    loop {
+        let job = job(stopped.as_deref().unwrap_or_default());
+        let booted = image::make(&folder, kernel, busybox, &job).and_then(|image| {
             steps.say(format_args!("{series}: booting {}", kernel.release));
-            let mut said = fs::File::create(folder.join("said"))?;
+            let mut said = fs::File::options().create(true).append(true).open(&said)?;
             boot::boot(kernel, &image, &console, processors, |line| {
                 // What cannot be kept was shown at least.
                 let _ = writeln!(said, "{line}");
@@ -144,12 +148,18 @@ fn guest(
             Ok(()) if outcome.is_whole() => {
                 return Verdict::Ran { release: kernel.release.clone(), outcome, took: begun.elapsed() };
             }
-            Ok(()) => why = format!("the guest stopped at {}: {}", outcome.stopped_at(), last_lines(&console)),
-            Err(error) => why = format!("{error:#}"),
+            Ok(()) => {}
+            Err(error) => return Verdict::Broken(format!("{error:#}")),
         }
+        let at = outcome.stopped_at().unwrap_or_default().to_owned();
+        let place = if at.is_empty() { "the boot" } else { &at };
+        let why = format!("the guest stopped at {place}: {}", last_lines(&console));
         steps.say(format_args!("{series}: {why}"));
+        if stopped.as_ref() == Some(&at) {
+            return Verdict::Broken(why);
+        }
+        stopped = Some(at);
     }
-    Verdict::Broken(why)
 }
 
 /// What a console, and QEMU, said last.
@@ -160,18 +170,19 @@ fn last_lines(console: &Path) -> String {
     lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" / ")
 }
 
-/// What the guest runs.
-fn job(workspace: &Workspace, order: &Order<'_>, agent: &Path, tests: &Path, series: &str) -> String {
+/// What the guest runs: all that is chosen, or the tests from this one on.
+fn job(workspace: &Workspace, order: &Order<'_>, agent: &Path, tests: &Path, series: &str, from: &str) -> String {
     let load = std::env::var(LOAD_VARIABLE).unwrap_or_else(|_| LOAD.to_owned());
     let chosen = if series == TOO_OLD.0 { TOO_OLD.1.to_owned() } else { order.filter.join(" ") };
     format!(
-        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} LIMIT={LIMIT}\n{JOB}",
+        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} FROM={} LIMIT={LIMIT}\n{JOB}",
         quoted(&workspace.root.to_string_lossy()),
         order.agent_variable,
         quoted(&agent.to_string_lossy()),
         quoted(&load),
         quoted(&tests.to_string_lossy()),
         quoted(&chosen),
+        quoted(from),
     )
 }
 

@@ -61,9 +61,9 @@ impl Outcome {
         self.ended
     }
 
-    /// The test that it was at when it ended.
-    pub(crate) fn stopped_at(&self) -> &str {
-        self.running.as_deref().unwrap_or("the boot")
+    /// The test that it was at when it ended; `None`: it had not begun.
+    pub(crate) fn stopped_at(&self) -> Option<&str> {
+        self.running.as_deref()
     }
 
     fn row(&self, series: &str, release: &str, took: Duration) -> String {
@@ -94,7 +94,7 @@ pub(crate) enum Verdict {
     },
     /// It could not be had.
     Skipped(String),
-    /// The guest ended before its tests did, twice.
+    /// The guest ended before its tests did, twice at the same.
     Broken(String),
 }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_guest_that_falls_silent_is_no_result() {
         let outcome = after(&["READY 6.1.0-50-amd64", "BEGIN a::b", "PASSED a::b 3", "BEGIN a::c"]);
         assert!(!outcome.is_whole());
-        assert_eq!(outcome.stopped_at(), "a::c");
+        assert_eq!(outcome.stopped_at(), Some("a::c"));
         assert!(after(&["READY x", "EXIT 0"]).is_whole());
     }
 
