@@ -150,19 +150,20 @@ fn each_is_needed(pod: &mut Pod, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The pod of every node, with a bpffs' directory of the test's own, and looking at another port: on this one the services
-/// of all other namespaces are in scope.
+/// The pod of every node, with a bpffs' directory and looking at a port of the test's own: the services of all namespaces are
+/// in scope, those of tests that run at the same time too.
 struct Node {
     pod: Pod,
+    port: u16,
     _bpffs: Bpffs,
 }
 
 impl Node {
-    fn new() -> Result<Self> {
+    fn new(port: u16) -> Result<Self> {
         let mut pod = Pod::of("daemonset/daemonset.yaml")?;
         let bpffs = Bpffs::new()?;
         pod.instead.insert("/sys/fs/bpf".to_owned(), bpffs.path().to_owned());
-        Ok(Self { pod, _bpffs: bpffs })
+        Ok(Self { pod, port, _bpffs: bpffs })
     }
 
     fn start<'a>(&self, here: &'a Namespace) -> Result<Container<'a>> {
@@ -174,21 +175,22 @@ impl Node {
     fn configuration(&self, bundle: &Bundle, here: &Namespace) -> Result<Value> {
         let mut config = self.pod.configuration(bundle, here)?;
         let environment = config["process"]["env"].as_array_mut().context("no environment")?;
-        environment.push(json!("SOCKMETER_SERVICE=scheduler=18474"));
+        environment.push(json!(format!("SOCKMETER_SERVICE=scheduler={}", self.port)));
         Ok(config)
     }
 }
 
 #[test]
 fn the_daemon_of_every_node_counts_other_pods_and_goes_on_when_it_is_replaced() -> Result<()> {
+    let port = 18_474;
     let (node, pod) = (Namespace::new()?, Namespace::new()?);
-    let _server = sockmeter_tests::client::chunked_server(&pod, 18474)?;
-    let mut daemon = Node::new()?;
+    let _server = sockmeter_tests::client::chunked_server(&pod, port)?;
+    let mut daemon = Node::new(port)?;
     let agent = daemon.start(&node)?;
     is_probed(&agent, &mut daemon.pod)?;
     let mut clients = Tally::default();
     let mut more = || -> Result<Tally> {
-        for count in play(&pod, "127.0.0.1", 18474, &[vec![Step { repeat: 5, body: 512, ..step("POST", "/jobs") }]])? {
+        for count in play(&pod, "127.0.0.1", port, &[vec![Step { repeat: 5, body: 512, ..step("POST", "/jobs") }]])? {
             count.tally(&mut clients, "/jobs");
         }
         Ok(clients.clone())
@@ -212,15 +214,16 @@ fn the_daemon_of_every_node_counts_other_pods_and_goes_on_when_it_is_replaced() 
 fn the_daemon_of_every_node_has_no_capability_that_it_does_not_need() -> Result<()> {
     // A namespace that is not the agent's own, so that entering it is of use.
     let _other = Namespace::new()?;
-    each_is_needed(&mut Node::new()?.pod, 3)
+    each_is_needed(&mut Node::new(18_475)?.pod, 3)
 }
 
 /// It may mount a bpffs of its own then, which nobody else sees: what is pinned there ends with it.
 #[test]
 fn the_daemon_of_every_node_goes_on_by_the_nodes_bpffs() -> Result<()> {
+    let port = 18_476;
     let here = Namespace::new()?;
-    let _server = sockmeter_tests::client::chunked_server(&here, 18474)?;
-    let mut daemon = Node::new()?;
+    let _server = sockmeter_tests::client::chunked_server(&here, port)?;
+    let mut daemon = Node::new(port)?;
     let mounts = daemon.pod.list(MOUNTS)?;
     let bpffs = mounts.iter().find(|mount| mount["name"] == "bpffs").context("no mount of the bpffs")?;
     daemon.pod = daemon.pod.without(MOUNTS, bpffs)?;
@@ -228,7 +231,7 @@ fn the_daemon_of_every_node_goes_on_by_the_nodes_bpffs() -> Result<()> {
         let agent = daemon.start(&here)?;
         let page = agent.scrape_until("a page", |_| true)?;
         assert_eq!(page.get("scheduler_http_requests_total"), Some(0.0));
-        play(&here, "127.0.0.1", 18474, &[vec![step("GET", "/jobs")]])?;
+        play(&here, "127.0.0.1", port, &[vec![step("GET", "/jobs")]])?;
         agent.scrape_until("the request", |page| page.get("scheduler_http_requests_total") == Some(1.0))?;
         assert_eq!(agent.stop()?, Some(0));
     }
