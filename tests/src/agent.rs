@@ -71,7 +71,7 @@ impl<'a> Agent<'a> {
         variables: &[(&str, &OsStr)],
     ) -> Result<Self> {
         if ordinary::wanted() {
-            ordinary::pin_directory(&pins)?;
+            ordinary::directory(&pins)?;
             return Self::start_behind(
                 &ordinary::wrapper(&ordinary::CAPABILITIES),
                 namespace,
@@ -100,7 +100,7 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As `start`.
     pub fn start_as_ordinary_user(namespace: &'a Namespace, arguments: &[&str], pins: PathBuf) -> Result<Self> {
-        ordinary::pin_directory(&pins)?;
+        ordinary::directory(&pins)?;
         Self::start_behind(&ordinary::wrapper(&ordinary::CAPABILITIES), namespace, arguments, pins, &[])
     }
 

@@ -34,11 +34,11 @@ pub fn wrapper(capabilities: &[&str]) -> Vec<String> {
     words
 }
 
-/// Makes a pin directory for this user, who may not be able to make one; one that is there becomes the user's.
+/// Makes a directory for this user, who may not be able to make one; one that is there becomes the user's.
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn pin_directory(path: &Path) -> Result<()> {
+pub fn directory(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| path.display().to_string())?;
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -195,9 +195,11 @@ fn jobs_that_live_while_the_agent_is_dead_have_their_bytes() -> Result<()> {
 fn bytes_of_jobs_that_ended_move_to_the_others() -> Result<()> {
     let namespace = Namespace::new()?;
     let hierarchies = Hierarchies::new("others")?;
-    let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), "[limits]\njobs = 3\ncontainers = 3\n[jobs]\nkeep_seconds = 0\n")?;
-    let agent = Agent::start(&namespace, &["--config", &file.path().to_string_lossy()])?;
+    // A folder and not a file, which would be for its user alone.
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("sockmeter.toml");
+    std::fs::write(&file, "[limits]\njobs = 3\ncontainers = 3\n[jobs]\nkeep_seconds = 0\n")?;
+    let agent = Agent::start(&namespace, &["--config", &file.to_string_lossy()])?;
     let planned = plan(&hierarchies, load(20));
     let jobs: Vec<Job> = planned.iter().map(|planned| planned.job.clone()).collect();
     let carried = run(&namespace, PROGRAM, &jobs, 10)?;

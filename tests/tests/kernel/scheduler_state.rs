@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::client::{Step, play};
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::ordinary;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::scheduler::{Mood, Scheduler, moment};
 
@@ -109,6 +110,9 @@ fn a_job_is_observed_once_over_kills_and_restarts() -> Result<()> {
     let namespace = Namespace::new()?;
     let (pins, files) = (pin_dir(), tempfile::tempdir()?);
     let dir = files.path().join("state");
+    if ordinary::wanted() {
+        ordinary::directory(&dir)?;
+    }
     let dir = dir.to_str().context("not UTF-8")?;
     let arguments = [API[0], API[1], "--state-dir", dir];
     let scheduler = Scheduler::start(&namespace, "127.0.0.1:8080")?;
