@@ -185,9 +185,28 @@ pub struct Gpu {
 /// Where postings come from.
 pub trait Journal {
     /// Hands over the postings that wait, oldest first, up to what happened when this was called: under load more come all
-    /// the while, and a scrape must end. A posting is removed from the journal only after `book`
-    /// returned: if the agent is killed within, it comes again.
-    fn drain(&mut self, book: &mut dyn FnMut(&Posting, &[u8]));
+    /// the while, and a scrape must end. A posting is removed from the journal only after the `commit` that covers it
+    /// returned. Says whether anything was there.
+    fn drain(&mut self, books: &mut dyn Booking) -> bool;
+    /// Whether so much waits that it should be read now.
+    fn is_late(&self) -> bool;
+}
+
+/// Who takes postings.
+pub trait Booking {
+    /// Takes one; whether what was taken has to be kept before the next.
+    fn book(&mut self, posting: &Posting, head: &[u8]) -> bool;
+    /// Keeps what was taken, together with how far the journal was read: whatever happens, it has both or neither.
+    fn commit(&mut self, read: Mark);
+}
+
+/// How far a journal was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Which journal, a number that is used once; 0: none.
+    pub journal: u32,
+    /// Its position behind the last posting that was taken.
+    pub position: u64,
 }
 
 /// Where the rest comes from.

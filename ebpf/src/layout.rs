@@ -2,7 +2,7 @@
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 
@@ -251,4 +251,8 @@ pub mod books {
     pub const LEDGER: usize = 512;
     /// One job or container.
     pub const HOLDER: usize = 640;
+    /// Most cells and ledgers that one batch changes.
+    pub const BATCH_RECORDS: usize = 24;
+    /// One batch: how far the journal was read, and the records that changed, each with what it is.
+    pub const BATCH: usize = 16 + BATCH_RECORDS * (8 + CELL);
 }

@@ -1,29 +1,38 @@
-//! Reading the journal. What a posting means is `sockmeter_ebpf::posting`'s and `model`'s.
+//! Reading the journal. What a posting means is `sockmeter_ebpf::posting`'s and `model`'s; how a ring is read, `ring`'s.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, RingBuf};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use aya::maps::Map;
 use nix::time::{ClockId, clock_gettime};
 
 use super::Refusal;
-use crate::snapshot::{self, Posting};
+use super::ring::Ring;
+use crate::snapshot::{self, Booking, Mark, Posting};
 
-/// The kernel's ring of postings. It is mapped only while it is read: the kernel shows it twice in a row, and all of that
-/// would count as this process's memory.
+/// The kernel's ring of postings.
 pub struct Journal {
-    ring: Map,
+    ring: Ring,
+    /// Bytes that wait from which on it should be read.
+    late: u64,
     /// Records that were no postings: never, unless kernel and agent are of different layouts.
     damaged: u64,
 }
 
 impl Journal {
-    pub(super) fn open(ebpf: &mut aya::Ebpf) -> Result<Self, Refusal> {
-        let ring = ebpf.take_map("JOURNAL").ok_or_else(|| Refusal::new("the kernel object has no journal"))?;
-        // What cannot be mapped is said at the start, not when it is read.
-        RingBuf::try_from(&ring).map_err(|error| Refusal::because("cannot map the journal", &error))?;
-        Ok(Self { ring, damaged: 0 })
+    pub(super) fn open(ebpf: &mut aya::Ebpf, late: u64) -> Result<Self, Refusal> {
+        let Some(Map::RingBuf(map)) = ebpf.take_map("JOURNAL") else {
+            return Err(Refusal::new("the kernel object has no journal"));
+        };
+        let ring = Ring::open(map).map_err(|error| Refusal::because("cannot map the journal", &error))?;
+        Ok(Self { ring, late, damaged: 0 })
+    }
+
+    /// Leaves out what an earlier run had taken into the books and was killed before it removed it here.
+    pub fn go_on_from(&mut self, read: Mark) {
+        if read.journal == self.ring.id() && (self.ring.released()..=self.ring.written()).contains(&read.position) {
+            self.ring.release(read.position);
+        }
     }
 
     /// Records that were no postings.
@@ -35,17 +44,14 @@ impl Journal {
     /// Its descriptor: readable while there is something in it, and told so when it has filled so far that it should be
     /// read.
     #[must_use]
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        descriptor(&self.ring)
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.ring.map().fd().as_fd()
     }
-}
 
-fn descriptor(ring: &Map) -> Option<BorrowedFd<'_>> {
-    let Map::RingBuf(data) = ring else {
-        return None;
-    };
-    let data: &MapData = data;
-    Some(data.fd().as_fd())
+    fn commit(&mut self, books: &mut dyn Booking, position: u64) {
+        books.commit(Mark { journal: self.ring.id(), position });
+        self.ring.release(position);
+    }
 }
 
 /// The kernel programs' clock (`bpf_ktime_get_ns`), in nanoseconds; behind everything if it cannot be read.
@@ -56,39 +62,53 @@ fn now() -> u64 {
     Duration::from(time).as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// Whether nothing is there to be read, as far as the kernel tells.
-fn is_empty(ring: &Map) -> bool {
-    descriptor(ring).is_some_and(|descriptor| {
-        let mut wanted = [PollFd::new(descriptor, PollFlags::POLLIN)];
-        poll(&mut wanted, PollTimeout::ZERO) == Ok(0)
-    })
-}
-
 impl snapshot::Journal for Journal {
-    fn drain(&mut self, book: &mut dyn FnMut(&Posting, &[u8])) {
+    fn drain(&mut self, books: &mut dyn Booking) -> bool {
         let called = now();
-        if is_empty(&self.ring) {
-            return;
-        }
-        let mut ring = match RingBuf::try_from(&self.ring) {
-            Ok(ring) => ring,
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be mapped now, what is in it waits");
-                return;
-            }
-        };
-        while let Some(item) = ring.next() {
-            match Posting::from_bytes(&item) {
-                Some((posting, head)) => {
-                    book(&posting, head);
-                    // Only exchanges have a time; where there are none, there is no flood of postings either.
-                    if posting.ended > called {
-                        return;
-                    }
+        let began = self.ring.released();
+        let mut kept = began;
+        let mut is_over = false;
+        while !is_over {
+            let mut window = match self.ring.window(kept) {
+                Ok(Some(window)) => window,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the journal cannot be mapped now, what is in it waits");
+                    break;
                 }
-                None => self.damaged += 1,
+            };
+            let from = kept;
+            let mut read = from;
+            while let Some(record) = window.next() {
+                read = record.end;
+                let mut is_full = false;
+                match Posting::from_bytes(record.bytes) {
+                    Some((posting, head)) => {
+                        is_full = books.book(&posting, head);
+                        // Only exchanges have a time; where there are none, there is no flood of postings either.
+                        is_over = posting.ended > called;
+                    }
+                    None => self.damaged += 1,
+                }
+                if is_full {
+                    self.commit(books, read);
+                    kept = read;
+                }
+                if is_over {
+                    break;
+                }
             }
-            // `item` is dropped here: only now the kernel may overwrite it.
+            if read != kept {
+                self.commit(books, read);
+                kept = read;
+            }
+            // What comes next may still be being written.
+            is_over |= read == from;
         }
+        kept != began
+    }
+
+    fn is_late(&self) -> bool {
+        self.ring.written().saturating_sub(self.ring.released()) >= self.late
     }
 }

@@ -1,19 +1,24 @@
-//! The books: every posting is added to one cell and one ledger, and both are kept.
+//! The books: every posting is added to one cell and one ledger, and what changed is kept batch by batch.
 
 use std::collections::HashMap;
 
 use sockmeter_ebpf::layout::SERVICES;
+use sockmeter_ebpf::layout::books::BATCH_RECORDS;
 use sockmeter_ebpf::posting::Posting;
 
+use super::batch::{self, Record};
 use super::cell::{self, Cell, MOST_SIZE_BOUNDS};
 use super::ledger::Ledger;
 use super::store::Store;
 use super::told;
 use crate::attribution;
 use crate::route::{Endpoint, EndpointCap, OTHER, Routes};
+use crate::snapshot::{Booking, Mark};
 
 /// Cells that are kept back for what is folded when the store is nearly full: all statuses of the usual methods.
 const MOST_FOLDED: u32 = 64;
+/// Records that one posting changes at most: two cells and a ledger.
+const MOST_CHANGED: usize = 3;
 
 /// What is configured for a service.
 #[derive(Debug, Clone)]
@@ -61,6 +66,11 @@ pub struct Books<S> {
     store: S,
     services: Vec<ServiceBook>,
     cells: Vec<Cell>,
+    /// How far the journal was read when the books were last kept.
+    read: Mark,
+    /// What changed since then: ids of cells, numbers of services.
+    changed_cells: Vec<u32>,
+    changed_ledgers: Vec<u16>,
     no_routes: Routes,
     /// Cells of what exchanges say about the scheduler, by service and name.
     told: HashMap<(u16, Endpoint), u32>,
@@ -83,12 +93,16 @@ impl<S: Store> Books<S> {
             store,
             services: Vec::new(),
             cells: Vec::new(),
+            read: Mark::default(),
+            changed_cells: Vec::with_capacity(BATCH_RECORDS),
+            changed_ledgers: Vec::with_capacity(BATCH_RECORDS),
             no_routes: Routes::default(),
             told: HashMap::new(),
             derives: false,
             refused: 0,
             folded: 0,
         };
+        books.read = batch::finish(&mut books.store)?;
         for (id, bytes) in books.store.ledgers() {
             if let (Some(ledger), Ok(number)) = (Ledger::from_bytes(&bytes), u16::try_from(id)) {
                 books.add_service(number, ledger);
@@ -151,15 +165,45 @@ impl<S: Store> Books<S> {
             let bounds = fingerprint(&settings.size_bounds);
             if service.ledger.bounds != bounds {
                 service.ledger.bounds = bounds;
-                for cell in self.cells.iter_mut().filter(|cell| cell.service == service.number) {
+                for (id, cell) in (0..).zip(&mut self.cells).filter(|(_, cell)| cell.service == service.number) {
                     cell.forget_sizes(settings.size_bounds.len());
+                    change(&mut self.changed_cells, id);
                 }
             }
             let names: Vec<String> = service.cap.names().map(str::to_owned).collect();
             service.cap = EndpointCap::restore(settings.endpoint_limit, names.iter().map(String::as_str));
             service.settings = Some(settings);
-            self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes())?;
+            change(&mut self.changed_ledgers, service.number);
         }
+        self.keep(self.read)
+    }
+
+    /// How far the journal was read when the books were last kept.
+    #[must_use]
+    pub fn read(&self) -> Mark {
+        self.read
+    }
+
+    /// Keeps what changed. One batch holds all that postings change between two commits; a new configuration may change
+    /// more, and says the same again if it is cut off: the ledgers, which know it, come last.
+    fn keep(&mut self, read: Mark) -> Result<(), super::StoreError> {
+        while !self.changed_cells.is_empty() || !self.changed_ledgers.is_empty() {
+            let cells = self.changed_cells.len().min(BATCH_RECORDS);
+            let ledgers = self.changed_ledgers.len().min(BATCH_RECORDS - cells);
+            let mut records = Vec::with_capacity(cells + ledgers);
+            for id in self.changed_cells.iter().take(cells) {
+                let cell = usize::try_from(*id).ok().and_then(|id| self.cells.get(id));
+                records.extend(cell.map(|cell| Record::Cell(*id, cell.to_bytes())));
+            }
+            for number in self.changed_ledgers.iter().take(ledgers) {
+                let service = self.services.iter().find(|service| service.number == *number);
+                records.extend(service.map(|of| Record::Ledger(u32::from(*number), of.ledger.to_bytes())));
+            }
+            batch::keep(&mut self.store, read, &records)?;
+            self.changed_cells.drain(..cells);
+            self.changed_ledgers.drain(..ledgers);
+        }
+        self.read = read;
         Ok(())
     }
 
@@ -212,14 +256,13 @@ impl<S: Store> Books<S> {
         });
         if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id))
             && cell.count(cell::name(posting))
-            && self.store.save_cell(id, &cell.to_bytes()).is_err()
         {
-            self.refused += 1;
+            change(&mut self.changed_cells, id);
         }
     }
 
-    /// Books a posting. Taking the same one twice changes nothing.
-    pub fn book(&mut self, posting: &Posting, head: &[u8]) {
+    /// Books a posting. Taking the last one twice changes nothing.
+    fn add(&mut self, posting: &Posting, head: &[u8]) {
         if self.derives && self.services.iter().any(|service| service.number == posting.service) {
             self.book_told(posting, head);
         }
@@ -251,15 +294,12 @@ impl<S: Store> Books<S> {
             let bounds = service.settings.as_ref().map_or(&[][..], |settings| &settings.size_bounds);
             if let Some(cell) = usize::try_from(id).ok().and_then(|id| self.cells.get_mut(id))
                 && cell.book(name, &exchange, bounds)
-                && self.store.save_cell(id, &cell.to_bytes()).is_err()
             {
-                self.refused += 1;
+                change(&mut self.changed_cells, id);
             }
         }
-        if service.ledger.book(name, posting)
-            && self.store.save_ledger(u32::from(service.number), &service.ledger.to_bytes()).is_err()
-        {
-            self.refused += 1;
+        if service.ledger.book(name, posting) {
+            change(&mut self.changed_ledgers, service.number);
         }
     }
 
@@ -284,6 +324,27 @@ impl<S: Store> Books<S> {
     }
 }
 
+impl<S: Store> Booking for Books<S> {
+    fn book(&mut self, posting: &Posting, head: &[u8]) -> bool {
+        self.add(posting, head);
+        self.changed_cells.len() + self.changed_ledgers.len() + MOST_CHANGED > BATCH_RECORDS
+    }
+
+    fn commit(&mut self, read: Mark) {
+        // What was refused goes with the next one.
+        if self.keep(read).is_err() {
+            self.refused += 1;
+        }
+    }
+}
+
+/// Notes that a record has changed.
+fn change<T: PartialEq>(changed: &mut Vec<T>, which: T) {
+    if !changed.contains(&which) {
+        changed.push(which);
+    }
+}
+
 /// Tells one list of bounds from another.
 fn fingerprint(bounds: &[u64]) -> u64 {
     bounds.iter().take(MOST_SIZE_BOUNDS).fold(0xcbf2_9ce4_8422_2325, |hash, bound| {
@@ -293,3 +354,6 @@ fn fingerprint(bounds: &[u64]) -> u64 {
             .fold(hash, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The totals, and what they are kept in. They take postings; the page that shows them is `exposition`'s.
 //!
-//! Each posting changes one cell and one ledger; both remember the posting they took last. So if the agent is killed
-//! between the two writes, or before the posting leaves the journal, it takes the posting again and changes only what it
-//! did not change before.
+//! Each posting changes one cell and one ledger. What changed is kept batch by batch, together with how far the journal was
+//! read: see `batch`.
 
+mod batch;
 mod books;
 mod bytes;
 mod cell;
@@ -14,6 +14,8 @@ mod ledger;
 pub mod live;
 pub mod node;
 mod rate;
+#[cfg(test)]
+pub(crate) mod shelf;
 pub mod sockets;
 mod store;
 pub mod told;

@@ -1,6 +1,6 @@
 //! Where books are kept so that they outlive the agent. In the kernel's maps: `kernel::Books`.
 
-use sockmeter_ebpf::layout::books::{CELL, HOLDER, LEDGER};
+use sockmeter_ebpf::layout::books::{BATCH, CELL, HOLDER, LEDGER};
 
 use super::holders::HolderStore;
 
@@ -9,8 +9,15 @@ use super::holders::HolderStore;
 #[error("cannot keep the books: {0}")]
 pub struct StoreError(pub String);
 
-/// Keeps cells and ledgers; each write replaces one of them as a whole.
+/// Keeps cells and ledgers, and the batch that changed some last; each write replaces one of them as a whole.
 pub trait Store {
+    /// Replaces the batch.
+    ///
+    /// # Errors
+    /// When the write is refused.
+    fn save_batch(&mut self, batch: &[u8; BATCH]) -> Result<(), StoreError>;
+    /// The batch; all zero if there was none.
+    fn batch(&self) -> Option<Box<[u8; BATCH]>>;
     /// Replaces a cell.
     ///
     /// # Errors
@@ -34,6 +41,14 @@ pub trait Store {
 pub struct Forgetful;
 
 impl Store for Forgetful {
+    fn save_batch(&mut self, _: &[u8; BATCH]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn batch(&self) -> Option<Box<[u8; BATCH]>> {
+        None
+    }
+
     fn save_cell(&mut self, _: u32, _: &[u8; CELL]) -> Result<(), StoreError> {
         Ok(())
     }

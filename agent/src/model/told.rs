@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::model::{Books, Forgetful, ServiceSettings};
     use crate::route::Routes;
-    use crate::snapshot::Posting;
+    use crate::snapshot::{Booking as _, Posting};
     use sockmeter_ebpf::posting;
 
     fn settings() -> Vec<ServiceSettings> {

@@ -4,7 +4,7 @@
 //! then writes the page: so it shows everything that was finished before.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -129,7 +129,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
     fn work(mut self, messages: &Receiver<Message>) {
         self.take_orphans();
         self.read(None);
-        for message in messages {
+        while let Some(message) = self.next(messages) {
             match message {
                 Message::Scrape { devices, page, reply } => {
                     // Who asked may have gone away: then the work is still good for the books.
@@ -163,6 +163,20 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
                 Message::Stop => break,
             }
         }
+    }
+
+    /// The next message; reads the journal until there is one, if it fills faster than it wakes us.
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        while self.own.journal.is_late() {
+            match messages.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.drain() => (),
+                // It cannot be read now.
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        messages.recv().ok()
     }
 
     fn scrape(&mut self, devices: Option<Vec<Device>>, mut page: Page) -> Scraped {
@@ -269,9 +283,8 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         }
     }
 
-    fn drain(&mut self) {
-        let books = &mut self.own.books;
-        self.own.journal.drain(&mut |posting, head| books.book(posting, head));
+    fn drain(&mut self) -> bool {
+        self.own.journal.drain(&mut self.own.books)
     }
 
     /// `changed`: an index may belong to another device than the last time.

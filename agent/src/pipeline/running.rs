@@ -121,7 +121,7 @@ async fn tick(line: Line, devices: Devices) {
     }
 }
 
-/// The kernel wakes us when a quarter of the journal is full.
+/// The kernel wakes us when some part of the journal is full.
 async fn drain(line: Line, journal: AsyncFd<std::os::fd::OwnedFd>) {
     while let Ok(mut readable) = journal.readable().await {
         readable.clear_ready();

@@ -80,11 +80,11 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     services: Vec<ServiceSettings>,
     asked: Asked,
 ) -> Result<KernelSide, Failure> {
-    let journal = kernel.journal().map_err(Failure::kernel)?;
-    let descriptor = journal.descriptor().context("the journal has no descriptor")?;
-    let wakes = descriptor.try_clone_to_owned().context("cannot watch the journal")?;
+    let mut journal = kernel.journal().map_err(Failure::kernel)?;
+    let wakes = journal.descriptor().try_clone_to_owned().context("cannot watch the journal")?;
     let wakes = watched(wakes).context("cannot watch the journal")?;
     let mut books = Books::open(store, services).map_err(anyhow::Error::from)?;
+    journal.go_on_from(books.read());
     books.derive(settings.scheduler.is_some());
     let rules = Rules::new(&settings.jobs.rules).map_err(anyhow::Error::from)?;
     let holders = Holders::open(holders, rules, accountant::holder_bounds(settings));

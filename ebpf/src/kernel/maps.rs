@@ -162,6 +162,10 @@ pub(super) static BOOK_CELLS: HashMap<u32, [u8; books::CELL], 16384, NO_PREALLOC
 #[btf_map]
 pub(super) static BOOK_LEDGERS: HashMap<u32, [u8; books::LEDGER], { SERVICES as usize }, NO_PREALLOC> = HashMap::new();
 
+/// What user space changed of these last, and how far it had read the journal by then: 16 KB.
+#[btf_map]
+pub(super) static BOOK_BATCH: Array<[u8; books::BATCH], 1> = Array::new();
+
 /// `[layout::VERSION, fingerprint of the programs that are attached, their cgroup, the agent (layout::AGENT)]`.
 #[btf_map]
 pub(super) static LAYOUT: Array<[u64; 4], 1> = Array::new();

@@ -132,6 +132,7 @@ fn an_older_layout_is_taken_over_without_a_gap() -> Result<()> {
     upgraded(|pins| {
         fs::remove_file(pins.join("maps/STASHED"))?;
         without_places(pins)?;
+        without_batch(pins)?;
         set_version(pins, 1)
     })
 }
@@ -141,8 +142,23 @@ fn an_older_layout_is_taken_over_without_a_gap() -> Result<()> {
 fn a_layout_without_places_is_taken_over_without_a_gap() -> Result<()> {
     upgraded(|pins| {
         without_places(pins)?;
+        without_batch(pins)?;
         set_version(pins, 2)
     })
+}
+
+/// Version 5 kept every posting by itself.
+#[test]
+fn a_layout_without_batches_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| {
+        without_batch(pins)?;
+        set_version(pins, 5)
+    })
+}
+
+/// Removes what came with version 6.
+fn without_batch(pins: &Path) -> Result<()> {
+    Ok(fs::remove_file(pins.join("maps/BOOK_BATCH"))?)
 }
 
 /// Removes what came with version 3.
@@ -174,7 +190,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 5\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 6\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
@@ -182,7 +198,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     assert_eq!(refused.status.code(), Some(3));
     // It goes on counting, for whoever knows it.
     play(&here, "127.0.0.1", 8080, &posts)?;
-    set_version(&pins, 5)?;
+    set_version(&pins, 6)?;
     let agent = Agent::start_pinned(&here, &[], pins)?;
     let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
     assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);

@@ -2,23 +2,23 @@
 //! the balance, and that a posting taken twice or a restart changes nothing.
 #![expect(clippy::unwrap_used, clippy::float_cmp, reason = "tests, in which equality is what is tested")]
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use sockmeter_ebpf::interface::Interface;
-use sockmeter_ebpf::layout::books::{CELL, LEDGER};
 use sockmeter_ebpf::posting::{KIND_EXCHANGE, Posting};
 use sockmeter_ebpf::socket::{ROLE_CLIENT, ROLE_SERVER, RoundTripKey, RoundTrips, TCP, Totals, TotalsKey, UDP};
 
 use super::{Accounts, Own, Phase, Phases, UpstreamState};
 use crate::exposition::strict::{self, Family};
 use crate::exposition::{Format, Page};
+use crate::model::shelf::Shelf;
 use crate::model::sockets::Bounds;
-use crate::model::{Books, Forgetful, Rate, ServiceSettings, Store, StoreError, Sums};
+use crate::model::{Books, Forgetful, Rate, ServiceSettings, Store, Sums};
 use crate::route::Routes;
-use crate::snapshot::{AgentProcess, InterfaceCounters, Live, MapFill, ProgramState, Snapshot, Spill};
+use crate::snapshot::{
+    AgentProcess, Booking as _, InterfaceCounters, Live, MapFill, Mark, ProgramState, Snapshot, Spill,
+};
 
 const BOUNDS: Bounds = Bounds { ports: 100, processes: 200 };
 
@@ -140,6 +140,7 @@ fn booked<S: Store>(store: S, times: usize) -> Books<S> {
             books.book(&posting, head);
         }
     }
+    books.commit(Mark { journal: 1, position: 1 });
     books
 }
 
@@ -251,59 +252,9 @@ fn a_posting_taken_twice_changes_nothing() {
     assert_eq!(page(2), page(1));
 }
 
-/// What a store kept, for the next run.
-#[derive(Debug, Clone)]
-struct Shelf(Rc<RefCell<(Cells, Ledgers)>>, usize);
-
-type Cells = BTreeMap<u32, [u8; CELL]>;
-type Ledgers = BTreeMap<u32, [u8; LEDGER]>;
-
-impl Store for Shelf {
-    fn save_cell(&mut self, id: u32, cell: &[u8; CELL]) -> Result<(), StoreError> {
-        self.0.borrow_mut().0.insert(id, *cell);
-        Ok(())
-    }
-
-    fn save_ledger(&mut self, id: u32, ledger: &[u8; LEDGER]) -> Result<(), StoreError> {
-        self.0.borrow_mut().1.insert(id, *ledger);
-        Ok(())
-    }
-
-    fn most_cells(&self) -> usize {
-        self.1
-    }
-
-    fn cells(&self) -> Vec<(u32, [u8; CELL])> {
-        self.0.borrow().0.iter().map(|(id, cell)| (*id, *cell)).collect()
-    }
-
-    fn ledgers(&self) -> Vec<(u32, [u8; LEDGER])> {
-        self.0.borrow().1.iter().map(|(id, ledger)| (*id, *ledger)).collect()
-    }
-}
-
-#[test]
-fn books_that_were_kept_go_on_wherever_the_agent_was_stopped() {
-    let whole = page_of(&booked(Forgetful, 1), &snapshot(), &BTreeMap::new(), Format::Text);
-    for stop in 0..=postings().len() {
-        let shelf = Shelf(Rc::default(), 16_384);
-        let mut books = Books::open(shelf.clone(), vec![service("scheduler")]).unwrap();
-        for (posting, head) in &postings()[..stop] {
-            books.book(posting, head);
-        }
-        drop(books);
-        let mut books = Books::open(shelf, vec![service("scheduler")]).unwrap();
-        // The last one had not left the journal yet, so it comes again.
-        for (posting, head) in &postings()[stop.saturating_sub(1)..] {
-            books.book(posting, head);
-        }
-        assert_eq!(page_of(&books, &snapshot(), &BTreeMap::new(), Format::Text), whole, "stopped after {stop}");
-    }
-}
-
 #[test]
 fn a_service_that_is_not_observed_any_more_keeps_its_totals_without_sizes() {
-    let shelf = Shelf(Rc::default(), 16_384);
+    let shelf = Shelf::new(16_384);
     drop(booked(shelf.clone(), 1));
     let books = Books::open(shelf, vec![service("api")]).unwrap();
     let found = samples(&page_of(&books, &snapshot(), &BTreeMap::new(), Format::Text));
