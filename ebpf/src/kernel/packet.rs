@@ -130,6 +130,9 @@ impl Kind {
         if socket.flags & OBSERVED == 0 {
             return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
+        if !OUT && is_bare(skb) {
+            return Self::Other;
+        }
         let Some(conn) = CONN.of(sk.cast(), false) else {
             return Self::Other;
         };
@@ -141,6 +144,20 @@ impl Kind {
             None => Self::Other,
         }
     }
+}
+
+/// The most that headers in front of a payload take: those of IPv4 with all options (RFC 791 3.1), of TCP likewise (RFC 9293
+/// 3.1).
+const MOST_HEADERS: u32 = 60 + 60;
+
+/// Whether a packet that came in acknowledges only: half of those while an answer is sent, and nothing to read.
+#[inline(always)]
+fn is_bare(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field of the program's context.
+    if unsafe { (*skb).len } > MOST_HEADERS {
+        return false;
+    }
+    Header::read(skb).is_some_and(|header| header.len == 0 && header.flags & FIN == 0)
 }
 
 /// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on
@@ -243,13 +260,6 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
     let (Some(conn), Some(sending)) = (unsafe { conn.as_mut() }, unsafe { sending.as_mut() }) else {
         return 0;
     };
-    let sk = socket(skb);
-    if sk.is_null() {
-        return 0;
-    }
-    let Some(tcp) = Tcp::of(sk) else {
-        return 0;
-    };
     let Some(header) = Header::read(skb) else {
         Kernel.lost(LOSS_PACKET);
         return 0;
@@ -261,6 +271,14 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
         conn.spoken_to::<Kernel>();
     }
     if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
+        // Only here, since finding it takes longer than all that a packet in the middle of a body needs.
+        let sk = socket(skb);
+        if sk.is_null() {
+            return 0;
+        }
+        let Some(tcp) = Tcp::of(sk) else {
+            return 0;
+        };
         let received = tcp.received();
         if !kept::is_unread(conn, tcp, received) {
             settle_exchanges(conn, received, tcp.sent(tcp.state()));
