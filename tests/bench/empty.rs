@@ -1,5 +1,5 @@
 //! Programs that do nothing, of the same kinds as ours, attached at the same places: what the kernel's own measuring
-//! says of them is the measuring. They are put into an ELF file here, as an assembler would.
+//! says of them is the measuring.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,11 +12,10 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Iter, LinkOrder, Program, ProgramError, TcAttachType};
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
-use object::write::{Object, Symbol, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 use sockmeter_tests::namespace::Namespace;
 
+use crate::assembled::{Assembled, Code, elf};
 use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
@@ -35,36 +34,10 @@ const PROGRAMS: [(&str, &str, i32); 9] = [
 /// The one that passes over the live TCP sockets.
 const PASS: &str = "empty_pass";
 
-/// `r0 = value; exit` (RFC 9669, 4.1 and 4.3).
-fn instructions(value: i32) -> Vec<u8> {
-    let mut bytes = vec![0xb7, 0, 0, 0];
-    bytes.extend(value.to_le_bytes());
-    bytes.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
-    bytes
-}
-
 /// The file.
-fn elf() -> Result<Vec<u8>> {
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let license = object.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
-    object.append_section_data(license, b"Dual MIT/GPL\0", 1);
-    for (section, name, value) in PROGRAMS {
-        let code = instructions(value);
-        let size = u64::try_from(code.len())?;
-        let section = object.add_section(Vec::new(), section.as_bytes().to_vec(), SectionKind::Text);
-        let value = object.append_section_data(section, &code, 8);
-        object.add_symbol(Symbol {
-            name: name.as_bytes().to_vec(),
-            value,
-            size,
-            kind: SymbolKind::Text,
-            scope: SymbolScope::Linkage,
-            weak: false,
-            section: SymbolSection::Section(section),
-            flags: SymbolFlags::None,
-        });
-    }
-    Ok(object.write()?)
+fn file() -> Result<Vec<u8>> {
+    let programs = PROGRAMS.map(|(section, name, value)| Assembled { section, name, code: Code::default().end(value) });
+    elf(&programs, &[])
 }
 
 /// The programs, attached as long as this lives.
@@ -73,7 +46,7 @@ pub(crate) struct Empty(Ebpf);
 impl Empty {
     /// Attaches them where an agent with this cgroup in scope has its own.
     pub(crate) fn attach(stage: &Stage, group: &Path) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
+        let mut ebpf = EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?;
         let btf = Btf::from_sys_fs()?;
         let group = File::open(group)?;
         for (_, name, _) in PROGRAMS.into_iter().filter(|(_, name, _)| *name != PASS) {
@@ -98,17 +71,18 @@ impl Empty {
     }
 }
 
-fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<(), ProgramError> {
+/// Attaches a program to the cgroup, or to loopback, in the direction that its name tells.
+pub(crate) fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSkb(program) => {
             program.load()?;
             let direction =
-                if name == "empty_sent" { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
+                if name.ends_with("_sent") { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
             program.attach(group, direction, CgroupAttachMode::Single).map(drop)
         }
         Program::SchedClassifier(program) => {
             program.load()?;
-            let direction = if name == "empty_interface_sends" { TcAttachType::Egress } else { TcAttachType::Ingress };
+            let direction = if name.ends_with("_sends") { TcAttachType::Egress } else { TcAttachType::Ingress };
             let order = TcAttachOptions::TcxOrder(LinkOrder::default());
             program.attach_with_options("lo", direction, order).map(drop)
         }
@@ -131,7 +105,7 @@ fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<
 /// What the kernel's own walk over the live TCP sockets of a namespace takes: the processor time of passes with a program
 /// that does nothing.
 pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration>> {
-    let mut ebpf = EbpfLoader::new().load(&elf()?).context("cannot load the empty programs")?;
+    let mut ebpf = EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?;
     let program: &mut Iter = ebpf.program_mut(PASS).with_context(|| format!("no program {PASS}"))?.try_into()?;
     program.load("tcp", &Btf::from_sys_fs()?)?;
     let mut took = Vec::new();
@@ -154,10 +128,10 @@ pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration
 /// Which empty program is like one of ours.
 pub(crate) fn like(name: &str) -> &'static str {
     match name {
-        "packet_received" => "empty_received",
-        "packet_sent" => "empty_sent",
+        "packet_received" | "floor_received" => "empty_received",
+        "packet_sent" | "floor_sent" => "empty_sent",
         "interface_receives" => "empty_interface_receives",
-        "interface_sends" => "empty_interface_sends",
+        "interface_sends" | "floor_sends" => "empty_interface_sends",
         "connection_changes" => "empty_events",
         "connection_ends" => "empty_state",
         "socket_released" => "empty_release",
@@ -172,13 +146,12 @@ mod tests {
 
     #[test]
     fn the_file_has_every_program_in_its_section() {
-        let bytes = elf().unwrap();
+        let bytes = file().unwrap();
         for (section, name, _) in PROGRAMS {
             for text in [section, name] {
                 let found = bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
                 assert_eq!(found, 1, "{text}");
             }
         }
-        assert_eq!(instructions(1), [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

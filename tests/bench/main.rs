@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod alone;
+mod assembled;
 mod bulk;
 mod empty;
+mod floor;
 mod growth;
 mod holder;
 mod http;

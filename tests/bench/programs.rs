@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::Effort;
 use crate::empty::{self, Empty};
+use crate::floor;
 use crate::http::{Connections, wrk};
 use crate::load;
 use crate::pairs::float;
@@ -147,6 +148,8 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         Table::new(&["load", "program", "runs", "ns per run, raw", "bias", "ns per run", "share of a core"]);
     let mut verified = BTreeMap::new();
     let mut unwanted = 0;
+    // What ours take to find that a socket is not observed, by the floor's program in the same direction.
+    let mut unobserved: BTreeMap<String, f64> = BTreeMap::new();
     for load in Load::ALL {
         let agent =
             if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };
@@ -184,6 +187,9 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
                 json!({ "runs": count, "raw_ns": raw, "bias_ns": off, "seconds": took }),
             );
             judge(&mut part, load, &name, net);
+            if load == Load::KeptUnobserved {
+                unobserved.insert(name.replace("packet", "floor"), net);
+            }
         }
         drop(agent);
     }
@@ -194,6 +200,16 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         0,
     ));
     part.table(table);
+    let mut least = Table::new(&["a program that only ...", "ns per run", "and finds the socket"]);
+    for ((name, words), (_, raw)) in
+        floor::WORDS.into_iter().zip(floor::measure(stage, || Load::KeptObserved.run(stage, seconds))?)
+    {
+        let net = raw - bias.get(empty::like(name)).copied().unwrap_or(0.0);
+        part.raw(&format!("floor: {name}"), json!({ "raw_ns": raw, "ns": net }));
+        let found = unobserved.get(name).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns + net));
+        least.row([words.to_owned(), format!("{net:.1}"), found]);
+    }
+    part.table(least);
     let mut counts = Table::new(&["program", "instructions that the verifier went through"]);
     for (name, count) in &verified {
         counts.row([name.clone(), count.to_string()]);

@@ -1,0 +1,116 @@
+//! What no program that reads heads can be below: programs which do a part of what any of them has to do, and nothing with
+//! it. Ours are measured in `programs`.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::maps::RingBuf;
+use aya::{Btf, EbpfLoader};
+
+use crate::assembled::{Assembled, Code, Map, elf};
+use crate::empty::attach;
+use crate::pairs::float;
+use crate::stage::Stage;
+
+/// A ring as large as the journal, which is read all the while, and counters of a CPU.
+const MAPS: [Map; 2] = [("RING", [27, 0, 0, 16 << 20, 0]), ("COUNTERS", [6, 4, 16, 1024, 0])];
+
+/// Bytes of a record: an exchange with the request line of this load.
+const RECORD: i32 = 184;
+
+/// Helpers (`enum bpf_func_id`, `include/uapi/linux/bpf.h`).
+const MAP_LOOKUP_ELEM: i32 = 1;
+const KTIME_GET_NS: i32 = 5;
+const SKB_LOAD_BYTES: i32 = 26;
+const RINGBUF_OUTPUT: i32 = 130;
+
+/// What each program does, for the table.
+pub(crate) const WORDS: [(&str, &str); 3] = [
+    ("floor_received", "copies the first 96 bytes of the packet, looks at each word for a line's end, reads the clock"),
+    ("floor_sent", "the same for 288 bytes, and writes a record of 184 bytes into a ring"),
+    ("floor_sends", "adds to two counters of its CPU, by the interface's index"),
+];
+
+/// Copies so many bytes of the packet and looks at each word for a line's end; then what follows.
+fn reading(bytes: i16, then: Code) -> Code {
+    let size = i32::from(bytes);
+    let mut look = Code::default().wide(7, u64::from_ne_bytes([b'\n'; 8])).wide(8, u64::from_ne_bytes([1; 8]));
+    look = look.wide(9, u64::from_ne_bytes([0x80; 8])).set(5, 0);
+    for at in (-bytes..0).step_by(8) {
+        // A word has a zero byte where `(x - 0x01..01) & !x & 0x80..80` is not zero.
+        look = look.push(0x79, [1, 10], at, 0).push(0xaf, [1, 7], 0, 0).copy(2, 1);
+        look = look.push(0x1f, [2, 8], 0, 0).push(0xa7, [1, 0], 0, -1);
+        look = look.push(0x5f, [2, 1], 0, 0).push(0x5f, [2, 9], 0, 0).push(0x4f, [5, 2], 0, 0);
+    }
+    let look = look.call(KTIME_GET_NS).then(then);
+    // A packet that is too short is let go.
+    let over = i16::try_from(look.len()).unwrap_or(i16::MAX);
+    let load = Code::default().set(2, 0).copy(3, 10).push(0x07, [3, 0], 0, -size).set(4, size);
+    load.call(SKB_LOAD_BYTES).push(0x55, [0, 0], over, 0).then(look).end(1)
+}
+
+/// A record of what was copied; nobody is woken (`BPF_RB_NO_WAKEUP`).
+fn recording(bytes: i16) -> Code {
+    let record = Code::default().map(1, "RING").copy(2, 10).push(0x07, [2, 0], 0, -i32::from(bytes));
+    record.set(3, RECORD).set(4, 1).call(RINGBUF_OUTPUT)
+}
+
+/// `struct __sk_buff`: `len` is its first field, `ifindex` its eleventh.
+fn counting() -> Code {
+    let find = Code::default().copy(6, 1).push(0x61, [1, 1], 40, 0).push(0x63, [10, 1], -4, 0);
+    let find = find.map(1, "COUNTERS").copy(2, 10).push(0x07, [2, 0], 0, -4).call(MAP_LOOKUP_ELEM);
+    let mut add = Code::default().push(0x61, [2, 6], 0, 0);
+    for (at, one) in [(0, false), (8, true)] {
+        add = add.push(0x79, [1, 0], at, 0);
+        add = if one { add.push(0x07, [1, 0], 0, 1) } else { add.push(0x0f, [1, 2], 0, 0) };
+        add = add.push(0x7b, [0, 1], at, 0);
+    }
+    let over = i16::try_from(add.len()).unwrap_or(i16::MAX);
+    find.push(0x15, [0, 0], over, 0).then(add).end(-1)
+}
+
+/// Nanoseconds per run of each, as the kernel measures them, while `load` runs.
+pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, f64)>> {
+    let programs = [
+        Assembled { section: "cgroup_skb/ingress", name: "floor_received", code: reading(96, Code::default()) },
+        Assembled { section: "cgroup_skb/egress", name: "floor_sent", code: reading(288, recording(288)) },
+        Assembled { section: "classifier/sent", name: "floor_sends", code: counting() },
+    ];
+    let mut ebpf = EbpfLoader::new().load(&elf(&programs, &MAPS)?).context("cannot load the floor's programs")?;
+    let btf = Btf::from_sys_fs()?;
+    let group = File::open(&stage.group.path)?;
+    for (name, _) in WORDS {
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        stage.here.enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))?;
+    }
+    let mut ring = RingBuf::try_from(ebpf.take_map("RING").context("no ring")?)?;
+    let over = AtomicBool::new(false);
+    let mut records = 0_u64;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                while ring.next().is_some() {
+                    records += 1;
+                }
+                // Nobody wakes it; this is how long it leaves the processor to the load.
+                thread::park_timeout(Duration::from_millis(20));
+            }
+        });
+        let result = load();
+        over.store(true, Ordering::Relaxed);
+        result
+    })?;
+    let mut found = Vec::new();
+    for (name, _) in WORDS {
+        let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
+        anyhow::ensure!(info.run_count() >= 5_000, "{name} ran {} times only", info.run_count());
+        found.push((name, info.run_time().as_secs_f64() * 1e9 / float(info.run_count())));
+        if name == "floor_sent" {
+            anyhow::ensure!(records * 10 > info.run_count() * 9, "{records} records of {} runs", info.run_count());
+        }
+    }
+    Ok(found)
+}
