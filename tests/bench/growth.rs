@@ -18,7 +18,7 @@ use crate::Effort;
 use crate::empty;
 use crate::holder;
 use crate::interrupt;
-use crate::meter::{Scrape, map_memory, milliseconds, resident, scrape};
+use crate::meter::{Scrape, allocated, map_memory, milliseconds, resident, scrape};
 use crate::pairs::{Spread, float};
 use crate::report::{Part, Table, Target, mebibytes};
 use crate::stage::{OBSERVED, Stage};
@@ -120,7 +120,8 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         "How cost grows",
         "Live TCP sockets over loopback (both ends count), and samples on the page. Processor time of the agent per scrape \
          includes the kernel's pass over the sockets. Kernel maps as the kernel accounts them, without the values in the \
-         sockets themselves: about 150 bytes a socket, and 2 KiB more where it is observed.",
+         sockets themselves. What those take is what the kernel's general caches grow by (slabinfo): without the agent these \
+         sockets need nothing of them.",
     );
     let scrapes = if effort.quick { 5 } else { 15 };
     let mut table = Table::new(&[
@@ -147,7 +148,10 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut each = Vec::new();
     let mut walk_of_none = 0.0;
     for sockets in steps {
+        let before = allocated()?;
         live.open(stage, sockets - open, false)?;
+        let more = float(allocated()?.saturating_sub(before));
+        let stored = more / f64::from((sockets - open).max(1));
         open = *sockets;
         let point = Point::measure(stage, &mut agent, scrapes)?;
         ensure!(
@@ -164,16 +168,20 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
             (none, walk_of_none) = (point.cpu.median, walk.median);
         } else {
             let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
-            each.push((open, of_one(point.cpu.median - none), of_one(walk.median - walk_of_none)));
+            each.push((open, of_one(point.cpu.median - none), of_one(walk.median - walk_of_none), stored));
+            part.raw(&format!("{sockets} sockets, bytes kept in each that is new"), json!(stored));
         }
     }
-    let mut linear =
-        Table::new(&["live sockets", "CPU per scrape and socket, ns", "iterator with an empty program, ns"]);
-    for (sockets, nanoseconds, walk) in &each {
-        linear.row([sockets.to_string(), format!("{nanoseconds:.0}"), format!("{walk:.0}")]);
+    let mut linear = Table::new(&[
+        "live sockets",
+        "CPU per scrape and socket, ns",
+        "iterator with an empty program, ns",
+        "kept in each that is new, bytes",
+    ]);
+    for (sockets, nanoseconds, walk, stored) in &each {
+        linear.row([sockets.to_string(), format!("{nanoseconds:.0}"), format!("{walk:.0}"), format!("{stored:.0}")]);
     }
-    part.table(linear);
-    if let Some((sockets, nanoseconds, _)) = each.last() {
+    if let Some((sockets, nanoseconds, ..)) = each.last() {
         let what = format!("CPU per scrape and socket at {sockets} sockets, ns");
         part.target(Target::at_most(&what, 300.0, *nanoseconds, 0));
     }
@@ -181,7 +189,12 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut agent =
         Agent::start(&stage.here, &["--scope", "host", "--service", &format!("scheduler={OBSERVED},{HELD}")])?;
     let mut live = Live::default();
+    let before = allocated()?;
     live.open(stage, 10_000, true)?;
+    let stored = float(allocated()?.saturating_sub(before)) / 10_000.0;
+    linear.row(["10000, half of them observed".to_owned(), "-".to_owned(), "-".to_owned(), format!("{stored:.0}")]);
+    part.raw("10000 sockets, half of them observed, bytes kept in each", json!(stored));
+    part.table(linear);
     let point = Point::measure(stage, &mut agent, scrapes)?;
     point.row(table, "10000, half of them observed".to_owned());
     part.raw("10000 sockets, observed", point.json());

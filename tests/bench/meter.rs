@@ -88,6 +88,18 @@ pub(crate) fn map_memory(process: Pid) -> Result<u64> {
     Ok(sum)
 }
 
+/// Bytes of the kernel's caches of no kind of their own, in which the values that programs keep in sockets are
+/// (`kmalloc-128`, `kmalloc-cg-4k`, ...), as slabinfo(5) has them.
+pub(crate) fn allocated() -> Result<u64> {
+    let mut sum = 0;
+    for line in fs::read_to_string("/proc/slabinfo")?.lines().filter(|line| line.starts_with("kmalloc-")) {
+        let mut fields = line.split_whitespace().skip(1).map(str::parse::<u64>);
+        let (in_use, _, size) = (fields.next(), fields.next(), fields.next());
+        sum += in_use.context("no objects")?? * size.context("no size")??;
+    }
+    Ok(sum)
+}
+
 /// What one scrape took.
 #[derive(Clone, Debug)]
 pub(crate) struct Scrape {
