@@ -74,6 +74,8 @@ pub struct PodName {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// When it came to this host, seconds since 1970; `None` if nobody can tell.
+    pub came: Option<u64>,
 }
 
 /// The cgroups of a place.
@@ -146,7 +148,7 @@ pub struct AgentProcess {
 /// The host as a worker node; `None` where it cannot be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
-    /// The host's name.
+    /// Its name: the host's, unless another one is configured.
     pub name: String,
     /// Times of all its CPUs together.
     pub cpu: Option<CpuTimes>,

@@ -128,6 +128,7 @@ impl Flags {
             limits: None,
             observe: None,
             jobs: None,
+            node: None,
             kernel: None,
         };
         for (name, ports) in self.service {

@@ -50,6 +50,7 @@ pub(super) fn read(
         limits: None,
         observe: None,
         jobs: None,
+        node: None,
         kernel: None,
     };
     for word in words(&variables.text("SERVICE")?.unwrap_or_default()) {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::RuleInput;
+
 /// One layer of configuration. The field names are the keys of the file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +80,8 @@ pub struct Input {
     pub observe: Option<ObserveInput>,
     /// What is a job.
     pub jobs: Option<JobsInput>,
+    /// The host as a worker node.
+    pub node: Option<NodeInput>,
     /// Sizes of the kernel side's maps.
     pub kernel: Option<KernelInput>,
 }
@@ -128,11 +132,19 @@ pub struct ObserveInput {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobsInput {
-    /// Regular expressions of cgroup paths with a group `job`.
-    pub rules: Option<Vec<String>>,
+    /// Rules, in their order.
+    pub rules: Option<Vec<RuleInput>>,
     /// Seconds for which series are kept after the end.
     #[serde(alias = "keep-seconds")]
     pub keep_seconds: Option<u64>,
+}
+
+/// The `[node]` table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeInput {
+    /// What the host is called as a worker node.
+    pub id: Option<String>,
 }
 
 /// The `[kernel]` table.

@@ -11,6 +11,7 @@ mod later;
 mod layers;
 mod pieces;
 mod resolve;
+mod rule;
 mod secret;
 mod service;
 mod settings;
@@ -20,10 +21,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use input::{Input, JobsInput, KernelInput, LimitsInput, ObserveInput, ServiceInput};
+pub use input::{Input, JobsInput, KernelInput, LimitsInput, NodeInput, ObserveInput, ServiceInput};
 pub use later::refuse_unavailable;
 pub use layers::{Layers, Origin};
 pub(crate) use pieces::{named_path, named_ports, named_text};
+pub use rule::{JobRule, RuleInput, RuleTable};
 pub use secret::Secret;
 pub use service::Service;
 pub use settings::{

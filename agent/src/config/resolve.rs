@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use regex_lite::Regex;
 
 use super::layers::Found;
 use super::service::check_name;
@@ -14,7 +13,10 @@ use super::settings::{
     Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope,
     Settings, TlsFiles, Upstream,
 };
-use super::{ConfigError, Input, KernelInput, Layers, Origin, Service};
+use super::{ConfigError, Input, JobRule, KernelInput, Layers, Origin, Service};
+
+/// Bytes of a node's name: what a host name has at most is 64 (`__NEW_UTS_LEN`), a fully qualified one 253 (RFC 1035 2.3.4).
+const LONGEST_NODE_ID: usize = 253;
 
 /// Puts the layers together.
 pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
@@ -50,6 +52,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         limits: resolver.limits()?,
         observe,
         jobs: resolver.jobs()?,
+        node_id: resolver.node_id()?,
         kernel: resolver.kernel()?,
     };
     Ok(Effective { settings, origins: resolver.origins })
@@ -241,21 +244,33 @@ impl Resolver {
     fn jobs(&mut self) -> Result<Jobs, ConfigError> {
         let default = Jobs::default();
         let rules = self.take("jobs.rules", |input| input.jobs.as_ref()?.rules.clone());
-        for rule in rules.iter().flat_map(|found| &found.value) {
-            let has_group = Regex::new(rule).is_ok_and(|rule| rule.capture_names().flatten().any(|name| name == "job"));
-            if !has_group {
-                let place = rules.as_ref().map(|found| found.place.clone()).unwrap_or_default();
-                return Err(ConfigError::new(format!(
-                    "{place} has {rule:?}, wanted a regular expression with a group named job"
-                ))
-                .hint("such as '/batch/(?<job>[a-z0-9-]+)$', which is looked for in the paths of cgroups"));
-            }
-        }
+        let rules = rules.map_or(Ok(default.rules), |found| {
+            let rules = found.value.iter().map(|rule| {
+                JobRule::new(rule).map_err(|wanted| {
+                    ConfigError::new(format!("{} has {rule}, wanted {wanted}", found.place)).hint(
+                        "such as '/batch/(?<job>[a-z0-9-]+)$', which is looked for in the paths of cgroups, \
+                         or { environment = \"JOB_ID\" }",
+                    )
+                })
+            });
+            rules.collect()
+        })?;
         let keep = self.take("jobs.keep_seconds", |input| input.jobs.as_ref()?.keep_seconds);
-        Ok(Jobs {
-            rules: rules.map_or(default.rules, |found| found.value),
-            keep: keep.map_or(default.keep, |found| Duration::from_secs(found.value)),
-        })
+        Ok(Jobs { rules, keep: keep.map_or(default.keep, |found| Duration::from_secs(found.value)) })
+    }
+
+    /// A label of metrics, and what a scheduler may call the host: any text of one line.
+    fn node_id(&mut self) -> Result<Option<String>, ConfigError> {
+        let found = self.take("node.id", |input| input.node.as_ref()?.id.clone());
+        let usable = |id: &str| {
+            !id.is_empty() && id.len() <= LONGEST_NODE_ID && id.trim() == id && !id.chars().any(char::is_control)
+        };
+        match found {
+            Some(found) if !usable(&found.value) => Err(found.wrong(format!(
+                "a name of 1 to {LONGEST_NODE_ID} bytes without control characters and spaces around it"
+            ))),
+            found => Ok(found.map(|found| found.value)),
+        }
     }
 
     fn kernel(&mut self) -> Result<Kernel, ConfigError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{Origin, Service};
+use super::{JobRule, Origin, Service};
 
 /// What the agent is to do. Every value is usable; files that it names were readable when it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Settings {
     pub observe: Observe,
     /// What is a job.
     pub jobs: Jobs,
+    /// What this host is called as a worker node; `None`: by its own name.
+    pub node_id: Option<String>,
     /// Sizes of the kernel side's maps.
     pub kernel: Kernel,
 }
@@ -187,8 +189,8 @@ pub struct Observe {
 /// What is a job, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jobs {
-    /// Patterns of cgroup paths, looked at before the built-in ones.
-    pub rules: Vec<String>,
+    /// Rules that go before the built-in ones, in their order.
+    pub rules: Vec<JobRule>,
     /// How long the series of a job or a container are kept after its end.
     pub keep: Duration,
 }
@@ -240,6 +242,14 @@ impl Kernel {
             ("CGROUP_NAMES", self.cgroups),
             ("CGROUPS_GONE", self.cgroups),
         ]
+    }
+}
+
+impl Jobs {
+    /// Whether a rule looks at environments, which only few may read.
+    #[must_use]
+    pub fn look_at_environments(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, JobRule::Environment { .. }))
     }
 }
 

@@ -8,7 +8,7 @@ use http::Uri;
 use toml::Value;
 
 use super::settings::{LogFormat, LogLevel};
-use super::{Effective, Origin};
+use super::{Effective, JobRule, Origin};
 
 /// The configuration as a file that would bring it about.
 pub fn show(effective: &Effective) -> String {
@@ -60,8 +60,10 @@ pub fn show(effective: &Effective) -> String {
     page.line("observe.http", Some(settings.observe.http.into()));
     page.line("observe.udp", Some(settings.observe.udp.into()));
     page.table("jobs");
-    page.line("jobs.rules", Some(settings.jobs.rules.clone().into()));
+    page.line("jobs.rules", Some(Value::Array(settings.jobs.rules.iter().map(JobRule::value).collect())));
     page.line("jobs.keep_seconds", number(settings.jobs.keep.as_secs()));
+    page.table("node");
+    page.line("node.id", settings.node_id.clone().map(Value::String));
     page.table("kernel");
     page.line("kernel.ring_bytes", number(settings.kernel.ring_bytes));
     page.line("kernel.pipelined", number(settings.kernel.pipelined));

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::settings::{LogLevel, Scope};
 use super::{
-    ConfigError, Configuration, Effective, Input, JobsInput, KernelInput, Layers, LimitsInput, ObserveInput, Origin,
-    ServiceInput, Settings, file, refuse_unavailable, resolve, show,
+    ConfigError, Configuration, Effective, Input, JobRule, JobsInput, KernelInput, Layers, LimitsInput, NodeInput,
+    ObserveInput, Origin, ServiceInput, Settings, file, refuse_unavailable, resolve, show,
 };
 
 const EXAMPLE: &str = include_str!("../../../deploy/sockmeter.example.toml");
@@ -81,6 +81,7 @@ fn the_example_has_every_key() {
     assert_eq!(sorted(keys(&["limits"])), sorted(keys_of::<LimitsInput>()));
     assert_eq!(sorted(keys(&["observe"])), sorted(keys_of::<ObserveInput>()));
     assert_eq!(sorted(keys(&["jobs"])), sorted(keys_of::<JobsInput>()));
+    assert_eq!(sorted(keys(&["node"])), sorted(keys_of::<NodeInput>()));
     assert_eq!(sorted(keys(&["kernel"])), sorted(keys_of::<KernelInput>()));
 }
 
@@ -93,6 +94,90 @@ fn what_config_show_prints_brings_about_the_same_settings() {
     .unwrap();
     assert_eq!(of_file(&show(&effective)).unwrap().settings, effective.settings);
     assert_eq!(of_file(&show(&of_file("").unwrap())).unwrap().settings, defaults());
+}
+
+const RULES: &str = r#"
+[jobs]
+rules = [
+  "^/my/(?P<job>[^/]+)$",
+  { environment = "JOB_ID" },
+  { environment = "TASK", pattern = "^render-(?P<job>.+)$" },
+  { command_line = "--job[= ](?P<job>\\S+)" },
+  { unit = '^worker@(?P<job>.+)\.service$' },
+  { pod = "^batch/(?P<job>.+)-[a-z0-9]{5}$" },
+]
+[node]
+id = "node \"7\""
+"#;
+
+#[test]
+fn rules_of_jobs_are_texts_and_tables_in_their_order() {
+    let effective = of_file(RULES).unwrap();
+    let settings = &effective.settings;
+    let (render, of_command) = ("^render-(?P<job>.+)$".to_owned(), r"--job[= ](?P<job>\S+)".to_owned());
+    let rules = [
+        JobRule::Cgroup("^/my/(?P<job>[^/]+)$".to_owned()),
+        JobRule::Environment { name: "JOB_ID".to_owned(), pattern: None },
+        JobRule::Environment { name: "TASK".to_owned(), pattern: Some(render) },
+        JobRule::CommandLine(of_command),
+        JobRule::Unit(r"^worker@(?P<job>.+)\.service$".to_owned()),
+        JobRule::Pod("^batch/(?P<job>.+)-[a-z0-9]{5}$".to_owned()),
+    ];
+    assert_eq!(settings.jobs.rules, rules);
+    assert_eq!(settings.node_id.as_deref(), Some("node \"7\""));
+    assert_eq!(of_file(&show(&effective)).unwrap().settings, *settings);
+    let looks =
+        |rules: &str| of_file(&format!("[jobs]\nrules = [{rules}]")).unwrap().settings.jobs.look_at_environments();
+    assert_eq!(
+        (looks(""), looks("{ command_line = '(?<job>x)' }"), looks("{ environment = 'A' }")),
+        (false, false, true)
+    );
+}
+
+#[test]
+fn rules_of_jobs_that_cannot_be_used_are_refused() {
+    let wanted = |rule: &str| refusal(&format!("[jobs]\nrules = [{rule}]")).lines().next().unwrap().to_owned();
+    let group = "wanted a regular expression with a group named job";
+    assert_eq!(wanted("'/x'"), format!("test.toml: jobs.rules has \"/x\", {group}"));
+    assert_eq!(wanted("{ unit = '(' }"), format!("test.toml: jobs.rules has {{ unit = \"(\" }}, {group}"));
+    assert_eq!(wanted("{ pod = 'x' }"), format!("test.toml: jobs.rules has {{ pod = \"x\" }}, {group}"));
+    let pair = "{ environment = \"A\", pattern = \"(?<id>x)\" }";
+    assert_eq!(
+        wanted("{ pattern = '(?<id>x)', environment = 'A' }"),
+        format!("test.toml: jobs.rules has {pair}, {group}")
+    );
+    for name in ["", "A=B"] {
+        assert_eq!(
+            wanted(&format!("{{ environment = '{name}' }}")),
+            format!(
+                "test.toml: jobs.rules has {{ environment = \"{name}\" }}, wanted the name of an environment variable"
+            )
+        );
+    }
+    let one = "wanted one of environment, command_line, unit and pod, and pattern with environment only";
+    assert_eq!(wanted("{}"), format!("test.toml: jobs.rules has {{}}, {one}"));
+    for rule in ["{ unit = '(?<job>x)', pod = '(?<job>x)' }", "{ unit = '(?<job>x)', pattern = '(?<job>x)' }"] {
+        assert!(wanted(rule).ends_with(one), "{}", wanted(rule));
+    }
+    assert_eq!(
+        refusal("[jobs]\nrules = [{ enviroment = 'A' }]"),
+        "test.toml:2: unknown key enviroment\nhint: did you mean environment?"
+    );
+    assert_eq!(
+        refusal("[jobs]\nrules = [5]"),
+        "test.toml:2: rules is integer `5`, wanted a list of patterns and tables"
+    );
+}
+
+#[test]
+fn the_name_of_a_node_is_a_line_of_text() {
+    for id in ["", " a", "a\\n", "a\\u0000b", &"x".repeat(254)] {
+        let refused = refusal(&format!("[node]\nid = \"{id}\""));
+        assert!(refused.starts_with("test.toml: node.id is \""), "{refused}");
+        assert!(refused.ends_with("wanted a name of 1 to 253 bytes without control characters and spaces around it"));
+    }
+    assert_eq!(of_file("[node]\nid = \"węzeł\"").unwrap().settings.node_id.as_deref(), Some("węzeł"));
+    assert_eq!(defaults().node_id, None);
 }
 
 #[test]

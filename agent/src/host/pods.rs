@@ -1,9 +1,10 @@
-//! Names of the Kubernetes pods of this host, where the kubelet keeps their logs: `/var/log/pods/<namespace>_<name>_<uid>`
+//! Names of the Kubernetes pods of this host and when they came, where the kubelet keeps their logs: `/var/log/pods/<namespace>_<name>_<uid>`
 //! (`pkg/kubelet/kuberuntime/helpers.go`, `BuildPodLogsDirectory`), made before a pod's first container. What a place's pod
 //! is, says `owner`.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::snapshot::{PodName, Pods};
 
@@ -39,13 +40,20 @@ impl PodLogs {
 
 fn read(directory: &Path) -> Pods {
     let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| pod(entry.file_name().to_str()?)).take(MOST).collect()
+    entries.filter_map(|entry| pod(entry.file_name().to_str()?, || came(&entry))).take(MOST).collect()
+}
+
+/// When a pod's directory was made; where the file system does not say, when its last container got one in it.
+fn came(entry: &DirEntry) -> Option<u64> {
+    let metadata = entry.metadata().ok()?;
+    let made = metadata.created().or_else(|_| metadata.modified()).ok()?;
+    made.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 /// None of the three may have an underscore (RFC 1123 2.1, as Kubernetes has it for names).
-fn pod(directory: &str) -> Option<(String, PodName)> {
+fn pod(directory: &str, came: impl Fn() -> Option<u64>) -> Option<(String, PodName)> {
     let [namespace, name, uid] = directory.split('_').collect::<Vec<_>>().try_into().ok()?;
-    let pod = PodName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let pod = PodName { namespace: namespace.to_owned(), name: name.to_owned(), came: came() };
     (!namespace.is_empty() && !name.is_empty() && !uid.is_empty()).then(|| (uid.to_owned(), pod))
 }
 
@@ -57,6 +65,8 @@ mod tests {
     #[test]
     fn pods_are_told_by_the_directories_of_their_logs() {
         let logs = tempfile::tempdir().unwrap();
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let before = now();
         let uid = "8dbc6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
         for name in
             [format!("batch_encode-7-x2x9z_{uid}"), "of-others".to_owned(), "a__b".to_owned(), "a_b_c_d".to_owned()]
@@ -64,8 +74,12 @@ mod tests {
             std::fs::create_dir(logs.path().join(name)).unwrap();
         }
         let mut found = PodLogs { directory: logs.path().to_owned(), changed: None };
-        let pod = PodName { namespace: "batch".to_owned(), name: "encode-7-x2x9z".to_owned() };
-        assert_eq!(found.news(), Some([(uid.to_owned(), pod)].into()));
+        let pods = found.news().unwrap();
+        let came = pods[uid].came;
+        // File systems have the time of the last tick.
+        assert!((before.saturating_sub(1)..=now()).contains(&came.unwrap()), "{before} {came:?}");
+        let pod = PodName { namespace: "batch".to_owned(), name: "encode-7-x2x9z".to_owned(), came };
+        assert_eq!(pods, [(uid.to_owned(), pod)].into());
         assert_eq!(found.news(), None);
         let mut none = PodLogs { directory: logs.path().join("none"), changed: None };
         assert_eq!(none.news(), None);

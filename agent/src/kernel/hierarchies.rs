@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use sockmeter_ebpf::place::{CONTROLLERS, CgroupKey, HIERARCHIES, NAME, NO_HIERARCHY};
+use sockmeter_ebpf::place::{CONTROLLERS, CgroupKey, HIERARCHIES, NAME, NO_HIERARCHY, PlaceKey};
 
 /// Cgroups of all hierarchies that are named at the start; those beyond have no names.
 const MOST: usize = 65_536;
@@ -19,6 +19,26 @@ pub(super) struct Hierarchies {
     /// Index in `css_set.subsys`, for version 1 only.
     pub(super) states: [u32; CONTROLLERS.len()],
     mounts: [Option<PathBuf>; HIERARCHIES],
+}
+
+/// Where the cgroups of places are.
+#[derive(Debug, Clone)]
+pub struct Cgroups(pub(super) Hierarchies);
+
+impl Cgroups {
+    /// The directories of a place's cgroups, but for roots; `paths` are those of its `Standing`.
+    #[must_use]
+    pub fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Vec<PathBuf> {
+        self.0.directories(place, paths)
+    }
+}
+
+impl super::Kernel {
+    /// Where the cgroups of places are.
+    #[must_use]
+    pub fn cgroups(&self) -> Cgroups {
+        self.places.cgroups()
+    }
 }
 
 /// A cgroup that is there.
@@ -82,13 +102,36 @@ impl Hierarchies {
 
     /// Whether a cgroup with this id is at this path; also where its hierarchy is not mounted, so that nobody can tell.
     pub(super) fn has(&self, key: CgroupKey, path: &[u8]) -> bool {
-        let mut mounts =
-            self.numbers.iter().zip(&self.mounts).filter(|(number, _)| u64::from(**number) == key.hierarchy);
-        let Some((_, Some(mount))) = mounts.next() else {
+        let Some(mount) = self.mount(key) else {
             return true;
         };
         let below = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
         std::fs::metadata(mount.join(below)).is_ok_and(|found| found.ino() == key.id)
+    }
+
+    /// Where the cgroups of a place are now, but for roots, which are nobody's; `paths` are those of `Standing`. One that is
+    /// gone, or that its mount does not show, is left out.
+    pub(super) fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Vec<PathBuf> {
+        let known = self.keys(place).zip(paths);
+        let found = known.filter_map(|(key, path)| {
+            let path = path.as_deref().filter(|path| !path.is_empty())?;
+            let below = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+            let directory = self.mount(key)?.join(below);
+            std::fs::metadata(&directory).is_ok_and(|found| found.ino() == key.id).then_some(directory)
+        });
+        found.collect()
+    }
+
+    /// The cgroups of a place, in the order of `Standing`.
+    pub(super) fn keys(&self, place: PlaceKey) -> impl Iterator<Item = CgroupKey> {
+        let keys = self.numbers.into_iter().zip(place.cgroups);
+        keys.filter(|(number, id)| *id != 0 && *number != NO_HIERARCHY)
+            .map(|(number, id)| CgroupKey { hierarchy: u64::from(number), id })
+    }
+
+    fn mount(&self, key: CgroupKey) -> Option<&Path> {
+        let mut mounts = self.numbers.iter().zip(&self.mounts);
+        mounts.find(|(number, _)| u64::from(**number) == key.hierarchy)?.1.as_deref()
     }
 
     /// Hands over every cgroup that is there, parents first.
@@ -143,6 +186,7 @@ fn mount(mountinfo: &str, is_wanted: impl Fn(&str, &str) -> bool) -> Option<Path
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn of(numbers: &str, mounts: &str) -> Hierarchies {
@@ -163,6 +207,25 @@ mod tests {
         let expected = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu,cpuacct"];
         assert_eq!(mounts[..3], expected.map(|path| Some(path.to_owned())));
         assert_eq!(mounts[3..], [None, None]);
+    }
+
+    #[test]
+    fn the_cgroups_of_a_place_have_directories_unless_they_are_roots_or_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("v2/a b");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::create_dir_all(root.path().join("memory")).unwrap();
+        let mut found = of("5:memory:/\n0::/\n", "");
+        found.mounts[..2].clone_from_slice(&["v2", "memory"].map(|name| Some(root.path().join(name))));
+        let id = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        let place = PlaceKey { cgroups: [id(&own), id(&root.path().join("memory")), 0, 0, 0] };
+        let (path, is_root) = (Some(b"/a b".to_vec()), Some(Vec::new()));
+        assert_eq!(found.directories(place, &[path.clone(), is_root.clone()]), [own]);
+        assert_eq!(found.directories(place, &[None, is_root.clone()]), [PathBuf::new(); 0]);
+        assert_eq!(found.directories(place, &[Some(b"/gone".to_vec()), is_root.clone()]), [PathBuf::new(); 0]);
+        // Another one of the same name.
+        let other = PlaceKey { cgroups: [place.cgroups[0] + 1, 0, 0, 0, 0] };
+        assert_eq!(found.directories(other, &[path]), [PathBuf::new(); 0]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub use self::before::PinnedBefore;
 pub use self::books::Books;
 pub use self::device::{Device, devices};
 pub use self::filters::remove as remove_filters;
+pub use self::hierarchies::Cgroups;
 use self::hierarchies::Hierarchies;
 pub use self::holders::Holders;
 pub use self::interfaces::has_tcx;
@@ -247,14 +248,14 @@ impl Kernel {
         Holders::open(&mut self.ebpf)
     }
 
-    /// Reads the bytes by place again, if a cgroup went lately.
+    /// Reads the bytes by place again, if a cgroup went lately or `always`.
     ///
     /// # Errors
     /// When the kernel refuses a read.
-    pub fn places(&mut self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
+    pub fn places(&mut self, snapshot: &mut Snapshot, always: bool) -> Result<(), ReadError> {
         let now = monotonic();
         snapshot.now = now;
-        if self.places.hear(now) { self.places.read(snapshot, now) } else { Ok(()) }
+        if self.places.hear(now) || always { self.places.read(snapshot, now) } else { Ok(()) }
     }
 
     /// Takes slots away from their places: nothing is added to them any more, and this is what they hold.

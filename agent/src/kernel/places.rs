@@ -8,9 +8,9 @@ use std::sync::Arc;
 use aya::maps::{Array, HashMap, MapData, MapError, Queue};
 use nix::time::{ClockId, clock_gettime};
 use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
-use sockmeter_ebpf::place::{CgroupKey, CgroupName, HIERARCHIES, NAME, NO_HIERARCHY, PlaceKey, PlaceTotals, ROOT};
+use sockmeter_ebpf::place::{CgroupKey, CgroupName, HIERARCHIES, NAME, PlaceKey, PlaceTotals, ROOT};
 
-use super::hierarchies::Hierarchies;
+use super::hierarchies::{Cgroups, Hierarchies};
 use super::{Refusal, read, take};
 use crate::snapshot::{MapFill, PlaceBytes, ReadError, Snapshot, Standing};
 
@@ -121,6 +121,11 @@ impl Places {
         !self.gone.is_empty()
     }
 
+    /// Where the cgroups of places are.
+    pub(super) fn cgroups(&self) -> Cgroups {
+        Cgroups(self.hierarchies.clone())
+    }
+
     /// How full the map of slots is.
     pub(super) fn fill(&self, snapshot: &Snapshot) -> MapFill {
         let entries = u64::try_from(snapshot.places.len()).unwrap_or(u64::MAX);
@@ -169,11 +174,7 @@ impl Places {
 
     /// What is known of a place.
     pub(super) fn standing(&mut self, key: PlaceKey) -> Standing {
-        let keys = self.hierarchies.numbers.into_iter().zip(key.cgroups);
-        let keys: Vec<CgroupKey> = keys
-            .filter(|(number, id)| *id != 0 && *number != NO_HIERARCHY)
-            .map(|(number, id)| CgroupKey { hierarchy: u64::from(number), id })
-            .collect();
+        let keys: Vec<CgroupKey> = self.hierarchies.keys(key).collect();
         let gone = keys.iter().filter_map(|key| self.gone.get(key)).min().copied();
         if let Some(paths) = self.standings.get(&key) {
             return Standing { paths: Arc::clone(paths), gone };

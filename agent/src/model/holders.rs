@@ -6,13 +6,15 @@
 //! between neither loses nor repeats.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use sockmeter_ebpf::layout::books::HOLDER;
 
+use super::decisions::{self, Decisions};
 use super::holder::{Holder, Record};
 use super::store::StoreError;
-use crate::owner::{Container, Rules, Whose, whose};
+use crate::owner::{Container, Looks, Pod, Process, Rules, Whose, whose};
 use crate::snapshot::{PlaceBytes, PlaceKey, Pods, Snapshot, Standing};
 
 /// Numbers of the records that are always there.
@@ -25,6 +27,12 @@ const SETTLED: u64 = 5_000_000_000;
 const MOST_PLACES: usize = 16_384;
 /// Marks the name of a record where one of a slot could stand.
 const OF_RECORD: u32 = 1 << 31;
+
+/// Who is in a place now.
+pub trait Residents: fmt::Debug {
+    /// The processes in its cgroups, oldest first, with what is looked at; none if they cannot be read.
+    fn of(&mut self, place: PlaceKey, standing: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_>;
+}
 
 /// Where records are kept so that they outlive the agent.
 pub trait HolderStore {
@@ -88,6 +96,8 @@ pub struct Holders<S> {
     records: BTreeMap<u32, Record>,
     numbers: BTreeMap<Holder, u32>,
     whose: BTreeMap<PlaceKey, Whose>,
+    decisions: Decisions,
+    residents: Option<Box<dyn Residents + Send>>,
     pods: Pods,
     refused: u64,
 }
@@ -96,8 +106,10 @@ impl<S: HolderStore> Holders<S> {
     /// Reads the records that are kept.
     #[must_use]
     pub fn open(mut store: S, rules: Rules, bounds: HolderBounds) -> Self {
+        let kept = store.all();
+        let decisions = Decisions::of(&kept);
         let mut records: BTreeMap<u32, Record> =
-            store.all().into_iter().filter_map(|(id, bytes)| Some((id, Record::from_bytes(&bytes)?))).collect();
+            kept.into_iter().filter_map(|(id, bytes)| Some((id, Record::from_bytes(&bytes)?))).collect();
         for (id, holder) in
             [(NO_JOB, Holder::NoJob), (OTHER_JOBS, Holder::OtherJobs), (OTHER_CONTAINERS, Holder::OtherContainers)]
         {
@@ -115,7 +127,19 @@ impl<S: HolderStore> Holders<S> {
             refused += u64::from(store.remove(id).is_err());
         }
         let numbers = records.iter().map(|(id, record)| (record.holder.clone(), *id)).collect();
-        Self { store, rules, bounds, records, numbers, whose: BTreeMap::new(), pods: Pods::new(), refused }
+        let (whose, residents, pods) = (BTreeMap::new(), None, Pods::new());
+        Self { store, rules, bounds, records, numbers, whose, decisions, residents, pods, refused }
+    }
+
+    /// Has somebody tell who is in a place, for rules that look at that. Without him nobody is.
+    pub fn ask(&mut self, residents: Box<dyn Residents + Send>) {
+        self.residents = Some(residents);
+    }
+
+    /// Whether the rules look at processes, so that a place should be learned while they live.
+    #[must_use]
+    pub fn is_in_haste(&self) -> bool {
+        self.rules.looks() != Looks::default()
     }
 
     /// Takes other rules and bounds. Places that are known keep their owner: bytes once booked stay where they are.
@@ -179,9 +203,26 @@ impl<S: HolderStore> Holders<S> {
     }
 
     fn learn(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
-        let (rules, pods) = (&self.rules, &self.pods);
-        let named = |uid: &str| pods.get(uid).map(|pod| (pod.namespace.clone(), pod.name.clone()));
-        self.whose.entry(key).or_insert_with(|| whose(&standing.paths, rules, named)).clone()
+        if let Some(whose) = self.whose.get(&key) {
+            return whose.clone();
+        }
+        let (rules, pods, residents) = (&self.rules, &self.pods, &mut self.residents);
+        let named = |uid: &str| {
+            let pod = pods.get(uid)?;
+            Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), came: pod.came })
+        };
+        let decided = self.decisions.of_place(key);
+        let mut found = whose(&standing.paths, rules, named, |looks| {
+            let ask = residents.as_mut().filter(|_| decided.is_none());
+            ask.map(|residents| residents.of(key, standing, looks)).into_iter().flatten()
+        });
+        if let Some(job) = decided {
+            found.job = job;
+        } else if found.is_by_processes && !self.decisions.keep(&mut self.store, key, found.job.clone()) {
+            self.refused += 1;
+        }
+        self.whose.insert(key, found.clone());
+        found
     }
 
     /// The record of a job or container; made when it is first seen. `None`: there is no room for one.
@@ -189,7 +230,7 @@ impl<S: HolderStore> Holders<S> {
         if let Some(id) = self.numbers.get(&holder) {
             return Some(*id);
         }
-        if self.records.len() >= self.store.most() {
+        if self.records.len() + self.decisions.len() >= self.store.most() {
             return None;
         }
         let is_job = matches!(holder, Holder::Job(_));
@@ -197,7 +238,7 @@ impl<S: HolderStore> Holders<S> {
         let own = self.records.iter().filter(|(id, _)| **id > OTHER_CONTAINERS);
         let shown =
             own.filter(|(_, record)| record.is_shown && matches!(record.holder, Holder::Job(_)) == is_job).count();
-        let id = (OTHER_CONTAINERS + 1..OF_RECORD).find(|id| !self.records.contains_key(id))?;
+        let id = (OTHER_CONTAINERS + 1..decisions::FIRST).find(|id| !self.records.contains_key(id))?;
         self.records.insert(id, Record::new(holder.clone(), shown < limit, began));
         self.numbers.insert(holder, id);
         self.save(id);
@@ -268,6 +309,8 @@ impl<S: HolderStore> Holders<S> {
 
     /// Moves the bytes of those whose time is over to the others, once.
     pub fn expire(&mut self, snapshot: &Snapshot) {
+        let there: BTreeSet<PlaceKey> = snapshot.places.iter().map(|place| place.totals.key).collect();
+        self.refused += self.decisions.expire(&mut self.store, &there, snapshot.now);
         let keep = u64::try_from(self.bounds.keep.as_nanos()).unwrap_or(u64::MAX);
         let mut used: BTreeSet<u32> = BTreeSet::new();
         for whose in snapshot.places.iter().filter_map(|place| self.whose.get(&place.totals.key)) {

@@ -7,6 +7,7 @@ mod batch;
 mod books;
 mod bytes;
 mod cell;
+mod decisions;
 mod holder;
 mod holders;
 pub mod jobs;
@@ -22,7 +23,7 @@ pub mod told;
 
 pub use self::books::{Books, ServiceBook, ServiceSettings};
 pub use self::cell::{Cell, DURATION_BOUNDS, MOST_SIZE_BOUNDS};
-pub use self::holders::{HolderBounds, HolderStore, Holders, Sum, Sums};
+pub use self::holders::{HolderBounds, HolderStore, Holders, Residents, Sum, Sums};
 pub use self::ledger::{DIRECTIONS, Ledger};
 pub use self::rate::Rate;
 pub use self::store::{Forgetful, Store, StoreError};

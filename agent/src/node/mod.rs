@@ -10,12 +10,12 @@ use std::path::Path;
 pub use self::gpu::Gpus;
 use crate::snapshot::Node;
 
-/// Reads what there is to know now; what cannot be read is `None`.
+/// Reads what there is to know now; what cannot be read is `None`. `id`: what the node is called, if not by its host's name.
 #[must_use]
-pub fn read(gpus: &Gpus) -> Node {
+pub fn read(gpus: &Gpus, id: Option<&str>) -> Node {
     let proc = Path::new("/proc");
     Node {
-        name: proc::host_name(proc),
+        name: id.map_or_else(|| proc::host_name(proc), str::to_owned),
         cpu: proc::cpu(proc),
         memory_used: proc::memory_used(proc),
         uptime: proc::uptime(proc),

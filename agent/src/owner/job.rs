@@ -1,8 +1,12 @@
-//! Which cgroup paths are jobs' and which job's: the built-in rules, and those of the configuration before them.
+//! Whose job a place is: the first rule of the configuration that matches, else a built-in one (`built_in`). How the
+//! processes are read that some rules look at is the rim's matter.
 
 use regex_lite::Regex;
 
-use super::{bare, cut, is_unit, parts};
+use super::{Pod, built_in, cut};
+
+/// Bytes of an environment variable's value that a rule looks at.
+const LONGEST_VALUE: usize = 4_096;
 
 /// A pattern is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -14,146 +18,186 @@ pub struct RulesError {
     why: regex_lite::Error,
 }
 
+/// A rule of the configuration. What its pattern's group `job` matches is the job's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// Pattern of the paths of cgroups, and of `/kubernetes/NAMESPACE/NAME` of a pod.
+    Cgroup(String),
+    /// An environment variable of a process that is in the cgroups.
+    Environment {
+        /// Its name.
+        name: String,
+        /// Pattern of its value; without one the value is the id.
+        pattern: Option<String>,
+    },
+    /// Pattern of the command line of such a process, its words with a space between them.
+    CommandLine(String),
+    /// Pattern of the name of the systemd unit.
+    Unit(String),
+    /// Pattern of a pod's `NAMESPACE/NAME`.
+    Pod(String),
+}
+
+/// What rules look at of processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Looks {
+    /// Environments.
+    pub environment: bool,
+    /// Command lines.
+    pub command_line: bool,
+}
+
+/// A process as it was started (proc(5), `/proc/PID/environ` and `/proc/PID/cmdline`); empty where it is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Process {
+    /// `NAME=VALUE`, each with a byte 0 behind it.
+    pub environment: Vec<u8>,
+    /// Its words, each with a byte 0 behind it.
+    pub command_line: Vec<u8>,
+}
+
+/// What is known of a place beside its processes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Paths of its cgroups.
+    pub(super) paths: &'a [&'a str],
+    /// The systemd unit, empty if it is in none.
+    pub(super) unit: &'a str,
+    /// The pod, if its name is known.
+    pub(super) pod: Option<&'a Pod>,
+}
+
 /// The rules.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    own: Vec<Regex>,
+    own: Vec<Compiled>,
+}
+
+#[derive(Debug, Clone)]
+enum Compiled {
+    Cgroup(Regex),
+    Environment(String, Option<Regex>),
+    CommandLine(Regex),
+    Unit(Regex),
+    Pod(Regex),
 }
 
 impl Rules {
-    /// The built-in rules, and before them patterns whose group `job` is the job's id.
+    /// The built-in rules, and before them those of the configuration.
     ///
     /// # Errors
     /// When a pattern is no regular expression.
-    pub fn new(patterns: &[String]) -> Result<Self, RulesError> {
-        let own =
-            patterns.iter().map(|pattern| Regex::new(pattern).map_err(|why| RulesError { rule: pattern.clone(), why }));
-        Ok(Self { own: own.collect::<Result<_, _>>()? })
+    pub fn new(rules: &[Rule]) -> Result<Self, RulesError> {
+        Ok(Self { own: rules.iter().map(Compiled::new).collect::<Result<_, _>>()? })
     }
 
-    /// The job that the first rule of the configuration finds in this alone.
-    pub(super) fn configured(&self, path: &str) -> Option<String> {
-        self.own.iter().find_map(|rule| captured(rule, path)).filter(|job| !job.is_empty()).map(cut)
+    /// What they look at of processes. With neither, no process need be read.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        looks(self.own.iter())
     }
 
-    /// The job of a place by the paths of its cgroups: the first rule of the configuration that matches any, else the
-    /// built-in one that matches deepest, in the first hierarchy in which one does.
-    pub(super) fn job<'a>(&self, paths: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
-        let own = self.own.iter().find_map(|rule| {
-            let mut paths = paths.clone();
-            paths.find_map(|path| captured(rule, path))
-        });
-        let mut paths = paths;
-        own.or_else(|| paths.find_map(built_in)).filter(|job| !job.is_empty()).map(cut)
+    /// The job of a place, and whether processes were looked at to find out. They are asked for only if a rule looks at them
+    /// that goes before the first one that matches without, oldest first.
+    pub(super) fn job<P: Iterator<Item = Process>>(
+        &self,
+        place: Place<'_>,
+        processes: impl FnOnce(Looks) -> P,
+    ) -> (Option<String>, bool) {
+        let mut found = self.own.iter().enumerate().find_map(|(at, rule)| Some((at, rule.of_place(place)?)));
+        let before = |found: &Option<(usize, String)>| {
+            let rules = self.own.get(..found.as_ref().map_or(self.own.len(), |(at, _)| *at)).unwrap_or_default();
+            rules.iter().enumerate().filter(|(_, rule)| rule.looks() != Looks::default())
+        };
+        let looks = looks(before(&found).map(|(_, rule)| rule));
+        let asked = looks != Looks::default();
+        if asked {
+            for process in processes(looks) {
+                // Of those that one rule matches the oldest one decides.
+                if let Some(better) = before(&found).find_map(|(at, rule)| Some((at, rule.of_process(&process)?))) {
+                    found = Some(better);
+                }
+                if before(&found).next().is_none() {
+                    break;
+                }
+            }
+        }
+        let job = found.map(|(_, job)| job);
+        let built_in = || {
+            let path = place.paths.iter().find_map(|path| built_in::of_path(path)).map(cut);
+            path.or_else(|| built_in::of_pod(place.pod?).as_deref().map(cut))
+        };
+        (job.or_else(built_in), asked)
     }
 }
 
-/// What a rule takes for the job's id.
-fn captured<'a>(rule: &Regex, path: &'a str) -> Option<&'a str> {
-    rule.captures(path)?.name("job").map(|found| found.as_str())
+impl Compiled {
+    fn new(rule: &Rule) -> Result<Self, RulesError> {
+        let compile = |pattern: &String| Regex::new(pattern).map_err(|why| RulesError { rule: pattern.clone(), why });
+        Ok(match rule {
+            Rule::Cgroup(pattern) => Self::Cgroup(compile(pattern)?),
+            Rule::Environment { name, pattern } => {
+                Self::Environment(name.clone(), pattern.as_ref().map(compile).transpose()?)
+            }
+            Rule::CommandLine(pattern) => Self::CommandLine(compile(pattern)?),
+            Rule::Unit(pattern) => Self::Unit(compile(pattern)?),
+            Rule::Pod(pattern) => Self::Pod(compile(pattern)?),
+        })
+    }
+
+    fn looks(&self) -> Looks {
+        Looks { environment: matches!(self, Self::Environment(..)), command_line: matches!(self, Self::CommandLine(_)) }
+    }
+
+    fn of_place(&self, place: Place<'_>) -> Option<String> {
+        match self {
+            Self::Cgroup(rule) => place.paths.iter().find_map(|path| captured(rule, path)).or_else(|| {
+                let pod = place.pod?;
+                captured(rule, &format!("/kubernetes/{}/{}", pod.namespace, pod.name))
+            }),
+            Self::Unit(rule) => captured(rule, place.unit),
+            Self::Pod(rule) => place.pod.and_then(|pod| captured(rule, &format!("{}/{}", pod.namespace, pod.name))),
+            Self::Environment(..) | Self::CommandLine(_) => None,
+        }
+    }
+
+    fn of_process(&self, process: &Process) -> Option<String> {
+        match self {
+            Self::Environment(name, rule) => {
+                let value = variable(&process.environment, name)?;
+                let value = String::from_utf8_lossy(value.get(..LONGEST_VALUE).unwrap_or(value));
+                match rule {
+                    Some(rule) => captured(rule, &value),
+                    None => Some(cut(&value)).filter(|job| !job.is_empty()),
+                }
+            }
+            Self::CommandLine(rule) => {
+                let words = process.command_line.strip_suffix(&[0]).unwrap_or(&process.command_line);
+                let words: Vec<u8> = words.iter().map(|byte| if *byte == 0 { b' ' } else { *byte }).collect();
+                captured(rule, &String::from_utf8_lossy(&words))
+            }
+            Self::Cgroup(_) | Self::Unit(_) | Self::Pod(_) => None,
+        }
+    }
 }
 
-/// The built-in rules.
-fn built_in(path: &str) -> Option<&str> {
-    let parts: Vec<&str> = parts(path).collect();
-    (0..parts.len()).rev().find_map(|place| {
-        let part = bare(parts.get(place)?);
-        let above = parts.get(..place).unwrap_or_default();
-        let parent = above.last().copied().unwrap_or_default();
-        if let Some(id) = part.strip_prefix("ffmpeg-job-").filter(|id| is_uuid(id)) {
-            return Some(id);
-        }
-        if bare(parent) == "ffrtmp" && is_id(part) {
-            return Some(part);
-        }
-        // Slurm: /slurm/uid_U/job_J/step_S (v1), /system.slice/slurmstepd.scope/job_J/step_S (v2,
-        // https://slurm.schedmd.com/cgroup_v2.html).
-        if let Some(id) = part.strip_prefix("job_") {
-            let is_slurms = above.iter().any(|part| part.starts_with("slurm") || part.ends_with("slurmstepd.scope"));
-            if is_slurms && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Some(id);
-            }
-        }
-        // systemd: scopes that somebody named so, and what systemd-run(1) makes.
-        if parts.get(place).is_some_and(|whole| is_unit(whole)) {
-            if let Some(id) = part.strip_prefix("job-").filter(|id| is_id(id)) {
-                return Some(id);
-            }
-            if part.strip_prefix("run-").is_some_and(is_id) {
-                return Some(part);
-            }
-        }
-        None
+fn looks<'a>(rules: impl Iterator<Item = &'a Compiled>) -> Looks {
+    rules.map(Compiled::looks).fold(Looks::default(), |all, one| Looks {
+        environment: all.environment || one.environment,
+        command_line: all.command_line || one.command_line,
     })
 }
 
-/// RFC 9562 section 4.
-fn is_uuid(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() == 36
-        && bytes.iter().enumerate().all(|(place, byte)| match place {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// What a rule takes for the job's id. An empty one is none.
+fn captured(rule: &Regex, text: &str) -> Option<String> {
+    rule.captures(text)?.name("job").map(|found| cut(found.as_str())).filter(|job| !job.is_empty())
 }
 
-/// What a scheduler would call a job. Anything else is a cgroup of somebody else's making.
-fn is_id(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= super::LONGEST
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
+/// The value of a variable; of several of one name the first, as getenv(3) has it.
+fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut all = environment.split(|byte| *byte == 0);
+    all.find_map(|one| one.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn built_in_rules() {
-        const UUID: &str = "0b7c6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
-        let table = [
-            (format!("/ffmpeg-job-{UUID}"), Some(UUID)),
-            (format!("/system.slice/ffmpeg-job-{UUID}.scope"), Some(UUID)),
-            (format!("/a/ffmpeg-job-{UUID}/inner"), Some(UUID)),
-            ("/ffmpeg-job-7".to_owned(), None),
-            (format!("/ffmpeg-job-{UUID}0"), None),
-            ("/ffrtmp/42".to_owned(), Some("42")),
-            ("/ffrtmp.slice/a-b_c.1/threads".to_owned(), Some("a-b_c.1")),
-            ("/ffrtmp".to_owned(), None),
-            ("/ffrtmp/a b".to_owned(), None),
-            ("/ffrtmp/a\"b".to_owned(), None),
-            ("/ffrtmp/a\nb".to_owned(), None),
-            ("/slurm/uid_1000/job_123/step_0/task_0".to_owned(), Some("123")),
-            ("/system.slice/slurmstepd.scope/job_9/step_batch/user/task_0".to_owned(), Some("9")),
-            ("/system.slice/node1_slurmstepd.scope/job_9".to_owned(), Some("9")),
-            ("/job_9".to_owned(), None),
-            ("/slurm/job_x".to_owned(), None),
-            ("/user.slice/job-encode.7.scope".to_owned(), Some("encode.7")),
-            ("/system.slice/run-r1f2.scope".to_owned(), Some("run-r1f2")),
-            ("/system.slice/run-u12.service".to_owned(), Some("run-u12")),
-            ("/user.slice/user-1000.slice/session-2.scope".to_owned(), None),
-            ("/system.slice/sshd.service".to_owned(), None),
-            ("/".to_owned(), None),
-            (String::new(), None),
-            // The deepest is the closest to the process.
-            ("/system.slice/run-r1.scope/ffrtmp/8".to_owned(), Some("8")),
-        ];
-        for (path, job) in table {
-            assert_eq!(built_in(&path), job, "{path}");
-        }
-    }
-
-    #[test]
-    fn rules_of_the_configuration_go_first_in_their_order() {
-        let patterns = ["^/batch/(?<job>[a-z]+)$", "/(?<job>[0-9]+)/x$"].map(str::to_owned);
-        let rules = Rules::new(&patterns).unwrap();
-        let of = |paths: &[&'static str]| rules.job(paths.iter().copied());
-        assert_eq!(of(&["/batch/one"]).as_deref(), Some("one"));
-        assert_eq!(of(&["/ffrtmp/7", "/batch/one"]).as_deref(), Some("one"));
-        assert_eq!(of(&["/ffrtmp/7/x"]).as_deref(), Some("7"));
-        assert_eq!(of(&["/", "/ffrtmp/7"]).as_deref(), Some("7"));
-        assert_eq!(of(&["/batch/1"]), None);
-        assert!(Rules::new(&["(".to_owned()]).is_err());
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
-//! Whose a place is: job, container, pod and unit, from the paths of its cgroups. What a job is, `job` says; how long its
-//! bytes are kept apart, `model::holders`.
+//! Whose a place is: job, container, pod and unit, from the paths of its cgroups and, where a rule says so, from the
+//! processes in them. What a job is, `job` says; how long its bytes are kept apart, `model::holders`.
 
+mod built_in;
 mod container;
 mod job;
 
 pub use self::container::Container;
-pub use self::job::{Rules, RulesError};
+pub use self::job::{Looks, Process, Rule, Rules, RulesError};
 
 /// Longest label value that is made of a path; what is longer is cut.
 pub const LONGEST: usize = 128;
@@ -19,24 +20,43 @@ pub struct Whose {
     pub container: Container,
     /// Whether the path of every cgroup is known: if not, nobody can tell that it is no job's.
     pub is_known: bool,
+    /// Whether processes were looked at to tell the job: they end, and nobody can tell by them again.
+    pub is_by_processes: bool,
 }
 
-/// Says whose a place is, by the paths of its cgroups; `None` is one whose path is not known. `named`: namespace and name of
-/// a pod by its uid.
+/// A Kubernetes pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// When it came to this host, seconds since 1970, if that is known.
+    pub came: Option<u64>,
+}
+
+/// Says whose a place is, by the paths of its cgroups; `None` is one whose path is not known. `named`: a pod by its uid.
+/// `processes`: those in its cgroups, oldest first; called only if a rule looks at them.
 #[must_use]
-pub fn whose(paths: &[Option<Vec<u8>>], rules: &Rules, named: impl Fn(&str) -> Option<(String, String)>) -> Whose {
+pub fn whose<P: Iterator<Item = Process>>(
+    paths: &[Option<Vec<u8>>],
+    rules: &Rules,
+    named: impl Fn(&str) -> Option<Pod>,
+    processes: impl FnOnce(Looks) -> P,
+) -> Whose {
     let mut whose = Whose { is_known: paths.iter().all(Option::is_some), ..Whose::default() };
     // What is not UTF-8 cannot be a label, and no rule asks for it.
     let texts: Vec<_> = paths.iter().flatten().map(|path| String::from_utf8_lossy(path)).collect();
-    whose.job = rules.job(texts.iter().map(AsRef::as_ref));
     for text in &texts {
         whose.container.learn(text);
     }
-    if let Some((namespace, name)) = named(&whose.container.pod) {
-        // What a Kubernetes job is called, its pods' names begin with; only a rule of the configuration can tell.
-        whose.job = rules.configured(&format!("/kubernetes/{namespace}/{name}")).or(whose.job);
-        whose.container.namespace = cut(&namespace);
-        whose.container.pod = cut(&name);
+    let pod = named(&whose.container.pod);
+    let paths: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    let place = job::Place { paths: &paths, unit: &whose.container.unit, pod: pod.as_ref() };
+    (whose.job, whose.is_by_processes) = rules.job(place, processes);
+    if let Some(pod) = &pod {
+        whose.container.pod = cut(&pod.name);
+        whose.container.namespace = cut(&pod.namespace);
     }
     whose
 }
@@ -71,46 +91,54 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn unnamed(_: &str) -> Option<(String, String)> {
+    fn unnamed(_: &str) -> Option<Pod> {
         None
+    }
+
+    fn nobody(_: Looks) -> std::iter::Empty<Process> {
+        std::iter::empty()
     }
 
     #[test]
     fn a_pod_has_its_name_and_a_rule_may_tell_its_job_by_it() {
-        let rules = Rules::new(&["^/kubernetes/batch/(?<job>.+)-[a-z0-9]{5}$".to_owned()]).unwrap();
-        let of = |namespace: &str| {
+        let rules = Rules::new(&[Rule::Pod("^batch/(?<job>.+)-[a-z0-9]{5}$".to_owned())]).unwrap();
+        let of = |namespace: &str, name: &str| {
             let path = b"/kubepods.slice/kubepods-pod8dbc6c2e_5a1f_4a53_9d8e_3f2b1c0d9e8f.slice".to_vec();
-            let found = whose(&[Some(path)], &rules, |uid| {
+            let named = |uid: &str| {
                 let is_it = uid == "8dbc6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
-                is_it.then(|| (namespace.to_owned(), "encode-7-x2x9z".to_owned()))
-            });
-            (found.job, found.container.namespace, found.container.pod)
+                let came = Some(29_921_400 * 60);
+                is_it.then(|| Pod { namespace: namespace.to_owned(), name: name.to_owned(), came })
+            };
+            let found = whose(&[Some(path)], &rules, named, nobody);
+            assert_eq!(found.container.pod, name);
+            (found.job, found.container.namespace)
         };
-        let name = "encode-7-x2x9z".to_owned();
-        assert_eq!(of("batch"), (Some("encode-7".to_owned()), "batch".to_owned(), name.clone()));
-        // A namespace is no cgroup: the built-in rules are not for it.
-        assert_eq!(of("ffrtmp"), (None, "ffrtmp".to_owned(), name));
+        assert_eq!(of("batch", "encode-7-x2x9z"), (Some("encode-7".to_owned()), "batch".to_owned()));
+        // A namespace is no cgroup: the rules for those are not for it.
+        assert_eq!(of("ffrtmp", "encode-7-x2x9z"), (None, "ffrtmp".to_owned()));
+        let run = Some("night/backup-29921400".to_owned());
+        assert_eq!(of("night", "backup-29921400-x2x9z"), (run, "night".to_owned()));
     }
 
     #[test]
     fn every_hierarchy_is_asked_and_an_unknown_path_is_noted() {
         let rules = Rules::new(&[]).unwrap();
         let paths = [Some(b"/system.slice/worker.service".to_vec()), Some(b"/ffrtmp/7".to_vec())];
-        let found = whose(&paths, &rules, unnamed);
+        let found = whose(&paths, &rules, unnamed, nobody);
         assert_eq!(
             (found.job.as_deref(), found.container.unit.as_str(), found.is_known),
             (Some("7"), "worker.service", true)
         );
-        let found = whose(&[Some(b"/ffrtmp/7".to_vec()), None], &rules, unnamed);
+        let found = whose(&[Some(b"/ffrtmp/7".to_vec()), None], &rules, unnamed, nobody);
         assert_eq!((found.job.as_deref(), found.is_known), (Some("7"), false));
     }
 
     #[test]
     fn hostile_names_end_as_valid_text_of_bounded_length() {
-        let rules = Rules::new(&["(?s)/x/(?<job>.*)$".to_owned()]).unwrap();
+        let rules = Rules::new(&[Rule::Cgroup("(?s)/x/(?<job>.*)$".to_owned())]).unwrap();
         let mut path = b"/x/\xff\"\n\\".to_vec();
         path.extend([b'a'; 4096]);
-        let job = whose(&[Some(path)], &rules, unnamed).job.unwrap();
+        let job = whose(&[Some(path)], &rules, unnamed, nobody).job.unwrap();
         assert!(job.starts_with("\u{fffd}\"\n\\aaa"), "{job}");
         assert_eq!(job.len(), LONGEST);
         let cut = cut(&"\u{fffd}".repeat(100));

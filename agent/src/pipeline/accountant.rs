@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::observed;
+use super::{observed, rules};
 use crate::config::{Limits, Settings};
 use crate::exposition::Page;
 use crate::exposition::accounts::{Accounts, Table, Wanted, live_sockets};
@@ -19,7 +19,6 @@ use crate::kernel::{Device, Journal, Kernel};
 use crate::model::live::Listings;
 use crate::model::sockets::Bounds;
 use crate::model::{Books, HolderBounds, HolderStore, Holders, Rate, ServiceSettings, Store};
-use crate::owner::Rules;
 use crate::snapshot::{Journal as _, PlaceBytes, Snapshot};
 
 /// What can be asked of the accountant. Devices are `None` when netlink did not answer: the last known count then.
@@ -255,7 +254,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
 
     /// Takes the bytes of places that are gone into the records, so that others have room.
     fn give_back(&mut self) {
-        if let Err(error) = self.own.kernel.places(&mut self.snapshot) {
+        if let Err(error) = self.own.kernel.places(&mut self.snapshot, self.own.holders.is_in_haste()) {
             tracing::warn!(%error, "slots of ended jobs are given back later");
             return;
         }
@@ -301,7 +300,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
 
     fn reconfigure(&mut self, settings: &Settings, services: Vec<ServiceSettings>) {
         self.own.bounds = bounds(settings);
-        match Rules::new(&settings.jobs.rules) {
+        match rules::rules(settings) {
             Ok(rules) => self.own.holders.configure(rules, holder_bounds(settings)),
             Err(error) => tracing::error!(%error, "the rules of jobs stay as they were"),
         }

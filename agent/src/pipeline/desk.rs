@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::accountant::{Line, Message, Scraped};
 use super::devices::Devices;
 use super::jobs::{Shown, locked};
-use crate::config::Upstream;
+use crate::config::{Settings, Upstream};
 use crate::exposition::accounts::{Own, Phase, Phases, Table, UpstreamState, Wanted, write_node};
 use crate::exposition::{Format, Page};
 use crate::http::{self, MetricsWanted, Readiness, Source, TableWanted};
@@ -28,11 +28,24 @@ pub(super) struct Desk {
     line: Line,
     devices: Devices,
     readiness: watch::Receiver<Readiness>,
-    upstreams: watch::Receiver<Vec<Upstream>>,
+    shows: watch::Receiver<Shows>,
     own: Arc<Mutex<OwnTotals>>,
     jobs: Shown,
     node: Arc<NodeDesk>,
     started: Option<f64>,
+}
+
+/// What of the settings is on its pages; a new configuration changes it.
+#[derive(Debug, Clone)]
+pub(super) struct Shows {
+    upstreams: Vec<Upstream>,
+    node_id: Option<String>,
+}
+
+impl Shows {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { upstreams: settings.upstreams.clone(), node_id: settings.node_id.clone() }
+    }
 }
 
 /// An exporter's name, and its page or why there is none.
@@ -55,12 +68,12 @@ impl NodeDesk {
     fn open() -> Self {
         let gpus = Gpus::look();
         let mut load = Load::default();
-        load.note(node::read(&gpus).cpu);
+        load.note(node::read(&gpus, None).cpu);
         Self { gpus, load: Mutex::new(load) }
     }
 
-    fn write(&self, page: &mut Page) {
-        let node = node::read(&self.gpus);
+    fn write(&self, id: Option<&str>, page: &mut Page) {
+        let node = node::read(&self.gpus, id);
         let load = locked(&self.load).note(node.cpu);
         write_node(&node, load, page);
     }
@@ -94,20 +107,11 @@ impl Desk {
         line: Line,
         devices: Devices,
         readiness: watch::Receiver<Readiness>,
-        upstreams: watch::Receiver<Vec<Upstream>>,
+        shows: watch::Receiver<Shows>,
         jobs: Shown,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
-        Self {
-            line,
-            devices,
-            readiness,
-            upstreams,
-            own: Arc::default(),
-            jobs,
-            node: Arc::new(NodeDesk::open()),
-            started,
-        }
+        Self { line, devices, readiness, shows, own: Arc::default(), jobs, node: Arc::new(NodeDesk::open()), started }
     }
 
     /// The accountant's page; `None` only if the agent is about to end.
@@ -120,7 +124,7 @@ impl Desk {
 
     /// The pages of the other exporters, in the order of the configuration.
     async fn fetched(&self) -> Vec<Fetched> {
-        let upstreams = self.upstreams.borrow().clone();
+        let upstreams = self.shows.borrow().upstreams.clone();
         join_all(upstreams.into_iter().map(|upstream| async move { (upstream.name, fetch(&upstream.url).await) })).await
     }
 }
@@ -139,7 +143,7 @@ impl Source for Desk {
             return Vec::new();
         };
         let (own, jobs, started) = (Arc::clone(&self.own), Arc::clone(&self.jobs), self.started);
-        let node = Arc::clone(&self.node);
+        let (node, node_id) = (Arc::clone(&self.node), self.shows.borrow().node_id.clone());
         let finished = tokio::task::spawn_blocking(move || {
             let Scraped { mut page, services, snapshot, attribution, encode } = scraped;
             let merging = Instant::now();
@@ -150,7 +154,7 @@ impl Source for Desk {
             }
             let upstream = fetching + merging.elapsed();
             let encoding = Instant::now();
-            node.write(&mut page);
+            node.write(node_id.as_deref(), &mut page);
             if let Some(jobs) = jobs {
                 jobs.write(&mut page);
             }

@@ -12,6 +12,7 @@ mod devices;
 mod jobs;
 mod observed;
 mod routes;
+mod rules;
 mod running;
 mod start;
 

@@ -14,13 +14,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::accountant::{Line, Message};
-use super::desk::Desk;
+use super::desk::{Desk, Shows};
 use super::devices::Devices;
 use super::jobs::{self, Asked};
 use super::observed;
 use super::start::{KernelSide, Started, start};
 use crate::cli::{Exit, Failure};
-use crate::config::{self, Configuration, Settings, Upstream};
+use crate::config::{self, Configuration, Settings};
 use crate::host::privileges::private_files;
 use crate::snapshot::ProgramState;
 
@@ -58,7 +58,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     }
     tokio::spawn(tick(line.clone(), devices.clone()));
     tokio::spawn(drain(line.clone(), journal));
-    let (upstreams, merged) = watch::channel(settings.upstreams.clone());
+    let (shows, shown) = watch::channel(Shows::of(&settings));
     // Older sockets count from the first pass over them: whoever is told that we are here may rely on that. The accountant
     // makes it before it takes any message.
     let (reply, passed) = oneshot::channel();
@@ -68,7 +68,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     say(&programs, &server.url());
 
     let stop = CancellationToken::new();
-    let desk = Arc::new(Desk::new(line.clone(), devices, readiness, merged, poller.shown()));
+    let desk = Arc::new(Desk::new(line.clone(), devices, readiness, shown, poller.shown()));
     tokio::spawn(poller.run());
     let serving = tokio::spawn(server.serve(desk, stop.clone()));
     // Without a service manager there is nobody to tell.
@@ -80,7 +80,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
         tokio::select! {
             _ = terminate.recv() => break Ok(Exit::Stopped),
             _ = interrupt.recv() => break Ok(Exit::Stopped),
-            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &upstreams, &asked),
+            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &shows, &asked),
             _ = &mut alive => return Err(anyhow::anyhow!("the thread that counts has ended").into()),
         }
     };
@@ -144,7 +144,7 @@ fn reload(
     settings: &mut Settings,
     configuration: &Configuration,
     line: &Line,
-    upstreams: &watch::Sender<Vec<Upstream>>,
+    shows: &watch::Sender<Shows>,
     asked: &watch::Sender<Asked>,
 ) {
     let loaded = configuration.load().map(|effective| effective.settings).and_then(|fresh| {
@@ -172,7 +172,7 @@ fn reload(
             tracing::warn!(key, "changed, but it takes a restart");
         }
     }
-    upstreams.send_replace(fresh.upstreams.clone());
+    shows.send_replace(Shows::of(&fresh));
     asked.send_replace(asks);
     line.send(Message::Reconfigure { settings: Box::new(fresh.clone()), services });
     *settings = fresh;

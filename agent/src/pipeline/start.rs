@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::accountant::{self, Accountant, Working};
 use super::devices::Devices;
 use super::jobs::{self, Asked, Poller};
-use super::observed;
+use super::{observed, rules};
 use crate::cli::Failure;
 use crate::config::{Scope, Settings};
 use crate::host;
@@ -19,7 +19,6 @@ use crate::host::privileges::{Capability, drop_all_but};
 use crate::http::{Bounds, Gate, Readiness, Server};
 use crate::kernel::{self, Kernel, PinnedBefore, examine};
 use crate::model::{Books, Forgetful, HolderStore, Holders, ServiceSettings, Store};
-use crate::owner::Rules;
 use crate::snapshot::ProgramState;
 
 /// An agent that is ready to serve.
@@ -86,8 +85,9 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     let mut books = Books::open(store, services).map_err(anyhow::Error::from)?;
     journal.go_on_from(books.read());
     books.derive(settings.scheduler.is_some());
-    let rules = Rules::new(&settings.jobs.rules).map_err(anyhow::Error::from)?;
-    let holders = Holders::open(holders, rules, accountant::holder_bounds(settings));
+    let rules = rules::rules(settings).map_err(anyhow::Error::from)?;
+    let mut holders = Holders::open(holders, rules, accountant::holder_bounds(settings));
+    holders.ask(Box::new(rules::OfHost(kernel.cgroups())));
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
     let devices = Devices::open().context("cannot ask for the interfaces")?;
     let found = devices.all().await.context("the kernel does not list the interfaces")?;
@@ -115,6 +115,10 @@ fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
         // To enter other namespaces (setns(2)), and to find those that only other users' processes are in
         // (`__ptrace_may_access`, kernel/ptrace.c).
         needed.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_PTRACE]);
+    }
+    if settings.jobs.look_at_environments() {
+        // Other users' environments (`/proc/PID/environ` in proc(5)): to open them, and to read them.
+        needed.extend([Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE]);
     }
     if !kernel::has_tcx() {
         // Filters on interfaces that appear later go by rtnetlink.

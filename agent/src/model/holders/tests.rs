@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::owner::Rule;
 use crate::snapshot::PlaceTotals;
 
 /// A store that outlives the books, as the kernel's does.
@@ -217,10 +218,121 @@ fn rules_that_change_leave_what_is_booked() {
     let mut books = holders(&Kept::default(), 10);
     let before = snapshot(SECOND, &[place(1, Some("/mine/a"), 5, None)]);
     books.note(&before);
-    let rules = Rules::new(&["/mine/(?<job>.+)".to_owned()]).unwrap();
+    let rules = Rules::new(&[Rule::Cgroup("/mine/(?<job>.+)".to_owned())]).unwrap();
     books.configure(rules, books.bounds);
     let after = snapshot(SECOND, &[place(1, Some("/mine/a"), 5, None), place(2, Some("/mine/b"), 7, None)]);
     books.note(&after);
     let sums = books.sums(&after);
     assert_eq!((jobs(&sums), sums.no_job[0]), (vec![("b", 7)], 5));
+}
+
+/// Processes by the number of their cgroup, that end one by one; and which places were asked for.
+#[derive(Debug, Clone, Default)]
+struct Living(Arc<Mutex<(BTreeMap<u64, Process>, Vec<u64>)>>);
+
+impl Living {
+    fn with(ids: &[(u64, &str)]) -> Self {
+        let process = |id: &str| Process { environment: format!("JOB_ID={id}\0").into_bytes(), ..Process::default() };
+        let all = ids.iter().map(|(cgroup, id)| (*cgroup, process(id))).collect();
+        Self(Arc::new(Mutex::new((all, Vec::new()))))
+    }
+
+    fn end(&self) {
+        self.0.lock().unwrap().0.clear();
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.0.lock().unwrap().1.clone()
+    }
+}
+
+impl Residents for Living {
+    fn of(&mut self, place: PlaceKey, _: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_> {
+        assert_eq!(looks, Looks { environment: true, command_line: false });
+        let mut living = self.0.lock().unwrap();
+        living.1.push(place.cgroups[0]);
+        Box::new(living.0.get(&place.cgroups[0]).cloned().into_iter())
+    }
+}
+
+fn by_environment(store: &Kept, living: &Living) -> Holders<Kept> {
+    let rules =
+        [Rule::Cgroup("^/told/(?<job>.+)$".to_owned()), Rule::Environment { name: "JOB_ID".to_owned(), pattern: None }];
+    let mut books = holders(store, 10);
+    books.configure(Rules::new(&rules).unwrap(), books.bounds);
+    books.ask(Box::new(living.clone()));
+    books
+}
+
+#[test]
+fn what_a_process_told_of_its_place_holds_when_it_has_ended_and_over_a_restart() {
+    let store = Kept::default();
+    let living = Living::with(&[(101, "a"), (102, "b"), (104, "never")]);
+    let mut books = by_environment(&store, &living);
+    let paths = [("/x", 1), ("/y", 10), ("/z", 100), ("/told/c", 1_000), ("/ffrtmp/d", 10_000)];
+    let places: Vec<_> = (1..).zip(paths).map(|(slot, (path, bytes))| place(slot, Some(path), bytes, None)).collect();
+    let now = snapshot(SECOND, &places);
+    let expected = vec![("a", 1), ("b", 10), ("c", 1_000), ("d", 10_000)];
+    books.note(&now);
+    assert_eq!((jobs(&books.sums(&now)), books.sums(&now).no_job[0]), (expected.clone(), 100));
+    // Each once, and not the one whose path tells.
+    books.note(&now);
+    assert_eq!(living.asked(), [101, 102, 103, 105]);
+    living.end();
+    assert_eq!(jobs(&books.sums(&now)), expected);
+    // Another process in the place of none is too late.
+    let late = Living::with(&[(101, "other"), (103, "late")]);
+    let mut books = by_environment(&store, &late);
+    books.note(&now);
+    assert_eq!((jobs(&books.sums(&now)), books.sums(&now).no_job[0]), (expected.clone(), 100));
+    assert_eq!(late.asked(), [0_u64; 0]);
+    // Without the rules too: bytes that are somebody's stay his.
+    let mut books = holders(&store, 10);
+    books.note(&now);
+    assert_eq!(
+        (jobs(&books.sums(&now)), books.sums(&now).no_job[0]),
+        (vec![("a", 1), ("b", 10), ("c", 0), ("d", 10_000)], 1_100)
+    );
+}
+
+#[test]
+fn a_decision_outlives_its_slot_for_what_comes_late_and_then_goes() {
+    let store = Kept::default();
+    let living = Living::with(&[(101, "a")]);
+    let mut books = by_environment(&store, &living);
+    let dead = place(1, Some("/x"), 7, Some(2 * SECOND));
+    books.note(&snapshot(2 * SECOND, std::slice::from_ref(&dead)));
+    books.take(&dead);
+    books.expire(&snapshot(20 * SECOND, &[]));
+    living.end();
+    let mut books = by_environment(&store, &living);
+    // It comes back in another slot.
+    let mut again = place(1, Some("/x"), 3, Some(2 * SECOND));
+    again.slot = 9;
+    let late = snapshot(30 * SECOND, std::slice::from_ref(&again));
+    books.note(&late);
+    books.expire(&late);
+    assert_eq!(jobs(&books.sums(&late)), [("a", 10)]);
+    books.take(&again);
+    let kept = || store.0.borrow().keys().filter(|id| **id >= decisions::FIRST).count();
+    for (now, wanted) in [(40 * SECOND, 1), (149 * SECOND, 1), (151 * SECOND, 0)] {
+        let later = snapshot(now, &[]);
+        books.note(&later);
+        books.expire(&later);
+        assert_eq!(kept(), wanted, "at {now}");
+    }
+    assert_eq!(books.refused(), 0);
+}
+
+#[test]
+fn decisions_leave_half_of_the_room_to_holders() {
+    let store = Kept::default();
+    let living = Living::default();
+    let mut books = by_environment(&store, &living);
+    let places: Vec<_> = (1..=80).map(|slot| place(slot, Some("/x"), 1, None)).collect();
+    let now = snapshot(SECOND, &places);
+    books.note(&now);
+    assert_eq!(store.0.borrow().len(), 50);
+    assert_eq!(books.sums(&now).no_job[0], 80);
+    assert_eq!(books.refused(), 0);
 }

@@ -1,0 +1,40 @@
+//! The rules of what is a job: from the configuration to `owner`, and the processes that they ask for, from the kernel side's
+//! cgroups by way of `host`.
+
+use crate::config::{JobRule, Settings};
+use crate::host::{Parts, residents};
+use crate::kernel::Cgroups;
+use crate::model::Residents;
+use crate::owner::{Looks, Process, Rule, Rules, RulesError};
+use crate::snapshot::{PlaceKey, Standing};
+
+/// The rules that the settings say.
+///
+/// # Errors
+/// When a pattern is no regular expression.
+pub(super) fn rules(settings: &Settings) -> Result<Rules, RulesError> {
+    let rules: Vec<Rule> = settings.jobs.rules.iter().cloned().map(rule).collect();
+    Rules::new(&rules)
+}
+
+fn rule(rule: JobRule) -> Rule {
+    match rule {
+        JobRule::Cgroup(pattern) => Rule::Cgroup(pattern),
+        JobRule::Environment { name, pattern } => Rule::Environment { name, pattern },
+        JobRule::CommandLine(pattern) => Rule::CommandLine(pattern),
+        JobRule::Unit(pattern) => Rule::Unit(pattern),
+        JobRule::Pod(pattern) => Rule::Pod(pattern),
+    }
+}
+
+/// The processes of this host, by their cgroups.
+#[derive(Debug)]
+pub(super) struct OfHost(pub(super) Cgroups);
+
+impl Residents for OfHost {
+    fn of(&mut self, place: PlaceKey, standing: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_> {
+        let Looks { environment, command_line } = looks;
+        let found = residents(&self.0.directories(place, &standing.paths), Parts { environment, command_line });
+        Box::new(found.map(|found| Process { environment: found.environment, command_line: found.command_line }))
+    }
+}
