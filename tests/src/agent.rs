@@ -89,10 +89,23 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As `start`.
     pub fn start_as_root(namespace: &'a Namespace, arguments: &[&str], why: &str) -> Result<Self> {
+        Self::start_pinned_as_root(namespace, arguments, pin_dir(), why)
+    }
+
+    /// The same with a given pin directory.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_pinned_as_root(
+        namespace: &'a Namespace,
+        arguments: &[&str],
+        pins: PathBuf,
+        why: &str,
+    ) -> Result<Self> {
         if ordinary::wanted() {
             eprintln!("this agent runs as root: {why}");
         }
-        Self::start_behind(&[], namespace, arguments, pin_dir(), &[])
+        Self::start_behind(&[], namespace, arguments, pins, &[])
     }
 
     /// Starts it as an ordinary user who has no more than counting takes.

@@ -1,6 +1,7 @@
 //! Jobs as a scheduler's worker starts them: real processes in cgroups of their own, each with its own peers. The job
 //! itself is `tests/job/main.rs`.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -22,8 +23,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Job {
     /// Cgroups that it enters; removed when it ended.
     pub cgroups: Vec<PathBuf>,
-    /// Name of its process.
+    /// Name of its process, which is a word of its command line too.
     pub process: String,
+    /// Variables in its environment.
+    pub environment: Vec<(String, OsString)>,
+    /// The user that it runs as, if not this one; it is in the first cgroup only then.
+    pub user: Option<u32>,
     /// Bytes it sends to each peer in a round; half as many come back.
     pub size: usize,
     /// Rounds.
@@ -76,8 +81,22 @@ fn one(namespace: &Namespace, program: &str, job: &Job) -> Result<Carried> {
     let peers = [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")];
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
-    let cgroups: Vec<String> = job.cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
-    let mut command = namespace.command(program);
+    let mut cgroups: Vec<String> = job.cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
+    let mut command = namespace.command("env");
+    if let (Some(user), Some(cgroup)) = (job.user, cgroups.first().cloned()) {
+        // Only root may enter.
+        command.args([
+            "sh",
+            "-c",
+            "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"",
+            &cgroup,
+            "setpriv",
+            "--clear-groups",
+        ]);
+        command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+        cgroups.clear();
+    }
+    command.envs(job.environment.iter().cloned()).arg(program);
     command.args([cgroups.join(","), job.process.clone(), job.size.to_string(), job.rounds.to_string()]);
     command.arg(job.pause.as_millis().to_string()).stdout(Stdio::piped());
     for (tcp, udp) in peers {

@@ -85,11 +85,22 @@ fn labels(braces: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut rest = inner;
     while let Some((name, behind)) = rest.split_once("=\"") {
-        let end = behind.find('"').unwrap_or(behind.len());
+        let end = end_of_value(behind);
         found.insert(name.trim_start_matches(',').trim().to_owned(), behind.get(..end).unwrap_or_default().to_owned());
         rest = behind.get(end + 1..).unwrap_or_default();
     }
     found
+}
+
+/// Where the quotation mark is that ends a value; one behind a backslash is part of it. Values stay as they are written.
+fn end_of_value(text: &str) -> usize {
+    let mut escaped = false;
+    let is_end = |byte| {
+        let is_end = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        is_end
+    };
+    text.bytes().position(is_end).unwrap_or(text.len())
 }
 
 fn canonical(series: &str) -> String {
@@ -109,6 +120,14 @@ fn canonical(series: &str) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, clippy::float_cmp, reason = "tests of whole numbers")]
     use super::*;
+
+    #[test]
+    fn a_value_may_have_quotation_marks_and_ends_behind_them() {
+        let page = Page::parse("a{b=\"x\\\"y\",c=\"z\\\\\"} 1\n".to_owned()).unwrap();
+        let labels: Vec<_> = page.family("a").map(|(labels, _)| labels.into_values().collect::<Vec<_>>()).collect();
+        assert_eq!(labels, [["x\\\"y", "z\\\\"]]);
+        assert_eq!(page.get("a{c=\"z\\\\\",b=\"x\\\"y\"}"), Some(1.0));
+    }
 
     #[test]
     fn finds_samples_whatever_the_order_of_their_labels() {

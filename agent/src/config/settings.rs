@@ -251,6 +251,12 @@ impl Jobs {
     pub fn look_at_environments(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule, JobRule::Environment { .. }))
     }
+
+    /// Whether a rule looks at processes, which may end soon.
+    #[must_use]
+    pub fn look_at_processes(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, JobRule::Environment { .. } | JobRule::CommandLine(_)))
+    }
 }
 
 impl Settings {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Processes of a cgroup whose age is looked at: those that came first, as far as the kernel lists them so.
+/// Processes whose age is looked at: those that came first, as far as the kernel lists them so.
 const MOST_LISTED: usize = 1_024;
 /// Of those the oldest, which are read.
 const MOST_READ: usize = 64;
-/// Bytes of a list of processes that are read.
-const LONGEST_LIST: u64 = 64 << 10;
+/// Bytes of a cgroup's list of processes that are read: 130,000 processes.
+const LONGEST_LIST: u64 = 1 << 20;
 /// Bytes of an environment, or of a command line, that are read.
 const LONGEST_ENVIRONMENT: u64 = 64 << 10;
 const LONGEST_COMMAND_LINE: u64 = 16 << 10;
@@ -38,8 +38,8 @@ pub struct Parts {
     pub command_line: bool,
 }
 
-/// The processes that are in all of these cgroups, oldest first, each read when it is asked for. Without any cgroup there
-/// are none. A process that ends meanwhile is left out, and so is one that got its number only then.
+/// The processes that are in all of these cgroups, oldest first, each read when it is asked for. There are none if a cgroup
+/// does not tell who is in it, or none is given. A process that ends meanwhile is left out, and so is one that got its number only then.
 pub fn residents(cgroups: &[PathBuf], parts: Parts) -> impl Iterator<Item = Resident> + use<> {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
     let now = now.map_or(0, |now| u64::try_from(now.as_nanos() / TICK).unwrap_or(u64::MAX));
@@ -48,8 +48,9 @@ pub fn residents(cgroups: &[PathBuf], parts: Parts) -> impl Iterator<Item = Resi
 
 /// `now` in ticks since the host was started.
 fn of(proc: PathBuf, cgroups: &[PathBuf], parts: Parts, now: u64) -> impl Iterator<Item = Resident> + use<> {
-    // One whose threads have cgroups of their own does not tell its processes (`EOPNOTSUPP`, cgroups(7)).
-    let lists: Vec<Vec<u32>> = cgroups.iter().filter_map(|cgroup| listed(cgroup)).collect();
+    // One whose threads have cgroups of their own does not (`EOPNOTSUPP`, cgroups(7)).
+    let lists: Option<Vec<Vec<u32>>> = cgroups.iter().map(|cgroup| listed(cgroup)).collect();
+    let lists = lists.unwrap_or_default();
     let (first, others) = lists.split_first().map_or((&[][..], &[][..]), |(first, others)| (first.as_slice(), others));
     let others: Vec<BTreeSet<u32>> = others.iter().map(|list| list.iter().copied().collect()).collect();
     let in_all = first.iter().filter(|pid| others.iter().all(|list| list.contains(pid)));
@@ -147,7 +148,7 @@ mod tests {
         let host = host(&[(7, 1, "A=7\0"), (8, 1, "A=8\0"), (9, 1, "A=9\0")]);
         let (one, other) = (cgroup(&host, "one", "7\n8\n"), cgroup(&host, "other", "8\n9\n"));
         assert_eq!(found(&host, &[one.clone(), other], 1), ["A=8\0"]);
-        assert_eq!(found(&host, &[one, host.path().join("none")], 1), ["A=7\0", "A=8\0"]);
+        assert_eq!(found(&host, &[one, host.path().join("none")], 1), [""; 0]);
         assert_eq!(found(&host, &[host.path().join("none")], 1), [""; 0]);
         assert_eq!(found(&host, &[], 1), [""; 0]);
     }

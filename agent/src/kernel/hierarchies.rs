@@ -25,10 +25,19 @@ pub(super) struct Hierarchies {
 #[derive(Debug, Clone)]
 pub struct Cgroups(pub(super) Hierarchies);
 
+/// Where a cgroup is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Whether it is the root of its hierarchy, in which everybody is who was put nowhere else.
+    pub is_root: bool,
+}
+
 impl Cgroups {
-    /// The directories of a place's cgroups, but for roots; `paths` are those of its `Standing`.
+    /// The directories of a place's cgroups; `paths` are those of its `Standing`. `None` if one cannot be found.
     #[must_use]
-    pub fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Vec<PathBuf> {
+    pub fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Option<Vec<Directory>> {
         self.0.directories(place, paths)
     }
 }
@@ -109,15 +118,15 @@ impl Hierarchies {
         std::fs::metadata(mount.join(below)).is_ok_and(|found| found.ino() == key.id)
     }
 
-    /// Where the cgroups of a place are now, but for roots, which are nobody's; `paths` are those of `Standing`. One that is
-    /// gone, or that its mount does not show, is left out.
-    pub(super) fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Vec<PathBuf> {
+    /// Where the cgroups of a place are now; `paths` are those of `Standing`. `None` if one is gone, or its mount does not
+    /// show it: then nobody can tell which processes are in all of them.
+    pub(super) fn directories(&self, place: PlaceKey, paths: &[Option<Vec<u8>>]) -> Option<Vec<Directory>> {
         let known = self.keys(place).zip(paths);
-        let found = known.filter_map(|(key, path)| {
-            let path = path.as_deref().filter(|path| !path.is_empty())?;
+        let found = known.map(|(key, path)| {
+            let path = path.as_deref()?;
             let below = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-            let directory = self.mount(key)?.join(below);
-            std::fs::metadata(&directory).is_ok_and(|found| found.ino() == key.id).then_some(directory)
+            let directory = Directory { path: self.mount(key)?.join(below), is_root: path.is_empty() };
+            std::fs::metadata(&directory.path).is_ok_and(|found| found.ino() == key.id).then_some(directory)
         });
         found.collect()
     }
@@ -210,22 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn the_cgroups_of_a_place_have_directories_unless_they_are_roots_or_gone() {
+    fn the_cgroups_of_a_place_have_directories_while_all_are_there() {
         let root = tempfile::tempdir().unwrap();
-        let own = root.path().join("v2/a b");
+        let (own, memory) = (root.path().join("v2/a b"), root.path().join("memory"));
         std::fs::create_dir_all(&own).unwrap();
-        std::fs::create_dir_all(root.path().join("memory")).unwrap();
+        std::fs::create_dir_all(&memory).unwrap();
         let mut found = of("5:memory:/\n0::/\n", "");
         found.mounts[..2].clone_from_slice(&["v2", "memory"].map(|name| Some(root.path().join(name))));
         let id = |path: &Path| std::fs::metadata(path).unwrap().ino();
-        let place = PlaceKey { cgroups: [id(&own), id(&root.path().join("memory")), 0, 0, 0] };
+        let place = PlaceKey { cgroups: [id(&own), id(&memory), 0, 0, 0] };
         let (path, is_root) = (Some(b"/a b".to_vec()), Some(Vec::new()));
-        assert_eq!(found.directories(place, &[path.clone(), is_root.clone()]), [own]);
-        assert_eq!(found.directories(place, &[None, is_root.clone()]), [PathBuf::new(); 0]);
-        assert_eq!(found.directories(place, &[Some(b"/gone".to_vec()), is_root.clone()]), [PathBuf::new(); 0]);
+        let both = [Directory { path: own, is_root: false }, Directory { path: memory, is_root: true }];
+        assert_eq!(found.directories(place, &[path.clone(), is_root.clone()]), Some(both.to_vec()));
+        assert_eq!(found.directories(place, &[None, is_root.clone()]), None);
+        assert_eq!(found.directories(place, &[Some(b"/gone".to_vec()), is_root.clone()]), None);
         // Another one of the same name.
-        let other = PlaceKey { cgroups: [place.cgroups[0] + 1, 0, 0, 0, 0] };
-        assert_eq!(found.directories(other, &[path]), [PathBuf::new(); 0]);
+        let other = PlaceKey { cgroups: [place.cgroups[0] + 1, place.cgroups[1], 0, 0, 0] };
+        assert_eq!(found.directories(other, &[path.clone(), is_root.clone()]), None);
+        found.mounts[1] = None;
+        assert_eq!(found.directories(place, &[path, is_root]), None);
     }
 
     #[test]

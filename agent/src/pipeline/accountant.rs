@@ -33,6 +33,8 @@ pub(super) enum Message {
     Sockets { wanted: Wanted, reply: oneshot::Sender<TableAnswer> },
     /// Take everything into the books.
     Tick { devices: Option<Vec<Device>> },
+    /// See whose new sockets are.
+    Look { reply: oneshot::Sender<()> },
     /// Interfaces came, went, or changed their names.
     Devices { devices: Vec<Device> },
     /// The journal fills.
@@ -152,6 +154,11 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
                     }
                     self.progress();
                     self.give_back();
+                }
+                Message::Look { reply } => {
+                    self.progress();
+                    self.give_back();
+                    let _ = reply.send(());
                 }
                 Message::Devices { devices } => self.follow(devices, true),
                 Message::Journal { reply } => {

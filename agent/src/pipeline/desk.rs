@@ -40,11 +40,18 @@ pub(super) struct Desk {
 pub(super) struct Shows {
     upstreams: Vec<Upstream>,
     node_id: Option<String>,
+    in_haste: bool,
 }
 
 impl Shows {
     pub(super) fn of(settings: &Settings) -> Self {
-        Self { upstreams: settings.upstreams.clone(), node_id: settings.node_id.clone() }
+        let in_haste = settings.jobs.look_at_processes();
+        Self { upstreams: settings.upstreams.clone(), node_id: settings.node_id.clone(), in_haste }
+    }
+
+    /// Whether new sockets' jobs are to be known soon, since they are told by processes that may end.
+    pub(super) fn is_in_haste(&self) -> bool {
+        self.in_haste
     }
 }
 

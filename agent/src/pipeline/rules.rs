@@ -1,6 +1,8 @@
 //! The rules of what is a job: from the configuration to `owner`, and the processes that they ask for, from the kernel side's
 //! cgroups by way of `host`.
 
+use std::path::PathBuf;
+
 use crate::config::{JobRule, Settings};
 use crate::host::{Parts, residents};
 use crate::kernel::Cgroups;
@@ -34,7 +36,13 @@ pub(super) struct OfHost(pub(super) Cgroups);
 impl Residents for OfHost {
     fn of(&mut self, place: PlaceKey, standing: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_> {
         let Looks { environment, command_line } = looks;
-        let found = residents(&self.0.directories(place, &standing.paths), Parts { environment, command_line });
+        let cgroups = self.0.directories(place, &standing.paths).unwrap_or_default();
+        // Who is nowhere but in the roots is in nobody's cgroup.
+        if cgroups.iter().all(|cgroup| cgroup.is_root) {
+            return Box::new(std::iter::empty());
+        }
+        let cgroups: Vec<PathBuf> = cgroups.into_iter().map(|cgroup| cgroup.path).collect();
+        let found = residents(&cgroups, Parts { environment, command_line });
         Box::new(found.map(|found| Process { environment: found.environment, command_line: found.command_line }))
     }
 }

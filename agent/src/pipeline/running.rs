@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::accountant::{Line, Message};
@@ -26,6 +26,8 @@ use crate::snapshot::ProgramState;
 
 /// How often everything is taken into the books when nobody scrapes: rates are over ten seconds.
 const TICK: Duration = Duration::from_secs(5);
+/// How often it is looked whose new sockets are, where processes tell: they may end soon.
+const LOOK: Duration = Duration::from_secs(1);
 /// What is left of the two seconds that a stop may take when the port is closed.
 const LAST: Duration = Duration::from_millis(300);
 
@@ -59,6 +61,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     tokio::spawn(tick(line.clone(), devices.clone()));
     tokio::spawn(drain(line.clone(), journal));
     let (shows, shown) = watch::channel(Shows::of(&settings));
+    tokio::spawn(look(line.clone(), shown.clone()));
     // Older sockets count from the first pass over them: whoever is told that we are here may rely on that. The accountant
     // makes it before it takes any message.
     let (reply, passed) = oneshot::channel();
@@ -116,6 +119,17 @@ async fn tick(line: Line, devices: Devices) {
         ticks.tick().await;
         let devices = devices.all().await;
         if !line.send(Message::Tick { devices }) {
+            return;
+        }
+    }
+}
+
+/// While rules look at processes; one look after the other, however long it takes.
+async fn look(line: Line, mut shown: watch::Receiver<Shows>) {
+    while shown.wait_for(Shows::is_in_haste).await.is_ok() {
+        sleep(LOOK).await;
+        let (reply, done) = oneshot::channel();
+        if !line.send(Message::Look { reply }) || done.await.is_err() {
             return;
         }
     }

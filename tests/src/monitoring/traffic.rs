@@ -182,6 +182,8 @@ fn planned(cgroup: &Cgroup) -> Vec<Job> {
     let one = |number: usize| Job {
         cgroups: vec![cgroup.path().join(format!("docker-{:064x}.scope/ffrtmp/encode-{number}", number + 1))],
         process: format!("encoder-{number}"),
+        environment: Vec::new(),
+        user: None,
         size: 4_000 * (number + 1),
         rounds: 20,
         pause: PAUSE,

@@ -16,7 +16,7 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::tally::whole;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_sockmeter-job");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sockmeter-job");
 /// Containers and process names that the jobs share.
 const SHARED: usize = 20;
 
@@ -57,6 +57,8 @@ fn plan(hierarchies: &Hierarchies, count: usize) -> Vec<Planned> {
         let job = Job {
             cgroups: vec![hierarchy.path().join(path)],
             process: format!("worker-{}", number % SHARED),
+            environment: Vec::new(),
+            user: None,
             size: 200 + 2 * (number % 500),
             rounds: 2 + number % 10,
             pause: Duration::from_millis(200),
@@ -82,7 +84,7 @@ fn sums<'a>(
 }
 
 /// `[received, sent]` by a label, of two families of the page.
-fn found(page: &Page, family: &str, label: &str) -> BTreeMap<String, [u64; 2]> {
+pub(crate) fn found(page: &Page, family: &str, label: &str) -> BTreeMap<String, [u64; 2]> {
     let mut found: BTreeMap<String, [u64; 2]> = BTreeMap::new();
     for (column, direction) in ["receive", "transmit"].into_iter().enumerate() {
         for (labels, value) in page.family(&format!("sockmeter_{family}_{direction}_bytes_total")) {
@@ -94,7 +96,7 @@ fn found(page: &Page, family: &str, label: &str) -> BTreeMap<String, [u64; 2]> {
 }
 
 /// Every byte is somebody's: those of jobs and those of none are those of all sockets.
-fn balanced_page(page: &Page) {
+pub(crate) fn balanced_page(page: &Page) {
     let all = |family: &str| {
         ["receive", "transmit"].map(|d| whole(page.sum(&format!("sockmeter_{family}_{d}_bytes_total"), &[])))
     };
@@ -102,14 +104,19 @@ fn balanced_page(page: &Page) {
     assert_eq!([jobs[0] + none[0], jobs[1] + none[1]], sockets);
 }
 
-/// Waits for the end of all jobs' sockets, and compares.
-fn exact(agent: &Agent<'_>, planned: &[Planned], carried: &[Carried]) -> Result<()> {
-    let udp = whole_number(planned.len() * 4);
-    let page = agent.scrape_until("the end of all sockets", |page| {
+/// The page when the sockets of so many jobs and their peers have ended.
+pub(crate) fn ended(agent: &Agent<'_>, jobs: usize) -> Result<Page> {
+    let udp = whole_number(jobs * 4);
+    agent.scrape_until("the end of all sockets", |page| {
         page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]) == udp
             && page.sum("sockmeter_sockets", &[("protocol", "tcp"), ("role", "client"), ("state", "established")])
                 == 1.0
-    })?;
+    })
+}
+
+/// Waits for the end of all jobs' sockets, and compares.
+fn exact(agent: &Agent<'_>, planned: &[Planned], carried: &[Carried]) -> Result<()> {
+    let page = ended(agent, planned.len())?;
     assert_eq!(found(&page, "job", "job"), sums(planned, carried, |planned| &planned.id));
     let mut containers = found(&page, "container", "container");
     // The tests' own unit, where they are in one.

@@ -35,6 +35,8 @@ mod handed_over;
 mod handshakes;
 /// Interface counters against the kernel's own.
 mod interfaces;
+/// Jobs that only their processes tell.
+mod job_rules;
 /// Bytes by job, container and process.
 mod jobs;
 /// The ends of connections, where the kernel leaves programs out.
