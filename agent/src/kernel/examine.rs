@@ -24,8 +24,14 @@ pub struct Loaded {
 }
 
 /// Capabilities that matter, with their numbers (`include/uapi/linux/capability.h`).
-const CAPABILITIES: [(&str, u32); 5] =
-    [("CAP_NET_ADMIN", 12), ("CAP_SYS_PTRACE", 19), ("CAP_SYS_ADMIN", 21), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+const CAPABILITIES: [(&str, u32); 6] = [
+    ("CAP_DAC_READ_SEARCH", 2),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_SYS_PTRACE", 19),
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_PERFMON", 38),
+    ("CAP_BPF", 39),
+];
 
 /// Capabilities that nothing goes without, and what for.
 pub const NEEDED: [(&str, &str); 3] = [

@@ -43,6 +43,19 @@ pub fn check(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> 
         };
         lines.line("CAP_SYS_PTRACE", has("CAP_SYS_PTRACE").then(|| "in effect".to_owned()).ok_or_else(missing))?;
     }
+    if settings.jobs.look_at_environments() {
+        for (name, why) in [("CAP_DAC_READ_SEARCH", "opens"), ("CAP_SYS_PTRACE", "reads")] {
+            let missing = || {
+                Refusal::new("not in effect").hint(format!(
+                    "grant {name}, which {why} other users' environments, or take the rules with environment out of jobs.rules"
+                ))
+            };
+            lines.line(
+                "environments of processes",
+                has(name).then(|| format!("{name} in effect")).ok_or_else(missing),
+            )?;
+        }
+    }
     let exit = if lines.missing { Exit::Kernel } else { Exit::Stopped };
     Ok(exit)
 }

@@ -53,6 +53,8 @@ mod monitoring;
 mod moving_interfaces;
 /// Services that come, go, and are started again.
 mod moving_services;
+/// The host as a worker node.
+mod node;
 /// What is not HTTP, half of it, or something else later.
 mod not_http;
 /// The numbers that the old in-process middleware gave, to the letter.

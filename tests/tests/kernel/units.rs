@@ -36,7 +36,9 @@ fn systemd_has_nothing_to_say_against_the_unit() -> Result<()> {
     }
     let root = tempfile::tempdir()?;
     let mut unit = Unit::ours()?;
-    unit.drop_ins.push(fs::read_to_string(deployed("systemd/host-scope.conf"))?);
+    for drop_in in ["systemd/host-scope.conf", "systemd/job-processes.conf"] {
+        unit.drop_ins.push(fs::read_to_string(deployed(drop_in))?);
+    }
     unit.install(root.path())?;
     let output = output(Command::new("systemd-analyze").arg("verify").arg("--root").arg(root.path()).arg(NAME))?;
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -152,5 +154,23 @@ fn the_drop_in_for_all_namespaces_leaves_nothing_missing() -> Result<()> {
     let (code, said) = ends(&unit)?;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("yes  CAP_SYS_PTRACE"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn the_drop_in_for_rules_that_look_at_processes_leaves_nothing_missing() -> Result<()> {
+    let mut unit = Unit::ours()?;
+    unit.settings.push_str("\n[jobs]\nrules = [{ environment = \"JOB_ID\" }]\n");
+    let check = "[Service]\nType=oneshot\nExecStart=\nExecStart=/usr/bin/sockmeter check --config /etc/sockmeter/sockmeter.toml\n";
+    unit.drop_ins.push(check.to_owned());
+    let (code, said) = ends(&unit)?;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("no   environments of processes"), "{said}");
+    unit.drop_ins.push(fs::read_to_string(deployed("systemd/job-processes.conf"))?);
+    let (code, said) = ends(&unit)?;
+    assert_eq!(code, Some(0), "{said}");
+    for name in ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"] {
+        assert!(said.contains(&format!("yes  environments of processes: {name} in effect")), "{said}");
+    }
     Ok(())
 }
