@@ -248,16 +248,6 @@ impl Kernel {
         Holders::open(&mut self.ebpf)
     }
 
-    /// Reads the bytes by place again, if a cgroup went lately or `always`.
-    ///
-    /// # Errors
-    /// When the kernel refuses a read.
-    pub fn places(&mut self, snapshot: &mut Snapshot, always: bool) -> Result<(), ReadError> {
-        let now = monotonic();
-        snapshot.now = now;
-        if self.places.hear(now) || always { self.places.read(snapshot, now) } else { Ok(()) }
-    }
-
     /// Takes slots away from their places: nothing is added to them any more, and this is what they hold.
     ///
     /// # Errors

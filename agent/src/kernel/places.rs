@@ -264,6 +264,18 @@ impl Places {
     }
 }
 
+impl super::Kernel {
+    /// Reads the bytes by place again, if a cgroup went lately or `always`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a read.
+    pub fn places(&mut self, snapshot: &mut Snapshot, always: bool) -> Result<(), ReadError> {
+        let now = monotonic();
+        snapshot.now = now;
+        if self.places.hear(now) || always { self.places.read(snapshot, now) } else { Ok(()) }
+    }
+}
+
 /// Returns when every program that runs now has ended: programs are RCU read sides, and this waits for all of those
 /// (`kernel/sched/membarrier.c`, `MEMBARRIER_CMD_GLOBAL`).
 fn settle() -> Result<(), ReadError> {

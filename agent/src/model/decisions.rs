@@ -27,10 +27,10 @@ pub(super) struct Decisions {
 
 /// One place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Decision {
+pub(super) struct Decision {
     number: u32,
     /// `None`: no job's.
-    job: Option<String>,
+    pub(super) job: Option<String>,
     /// When the place was last there, nanoseconds of `CLOCK_MONOTONIC`; 0: not since the agent began.
     seen: u64,
 }
@@ -53,8 +53,8 @@ impl Decisions {
     }
 
     /// What was decided of a place; `None` if nothing was.
-    pub(super) fn of_place(&self, place: PlaceKey) -> Option<Option<String>> {
-        self.places.get(&place).map(|decision| decision.job.clone())
+    pub(super) fn of_place(&self, place: PlaceKey) -> Option<&Decision> {
+        self.places.get(&place)
     }
 
     /// Keeps a decision; false if the store refused. Holders have half of the room for themselves: beyond that a decision

@@ -211,7 +211,7 @@ impl<S: HolderStore> Holders<S> {
             let pod = pods.get(uid)?;
             Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), came: pod.came })
         };
-        let decided = self.decisions.of_place(key);
+        let decided = self.decisions.of_place(key).map(|decision| decision.job.clone());
         let mut found = whose(&standing.paths, rules, named, |looks| {
             let ask = residents.as_mut().filter(|_| decided.is_none());
             ask.map(|residents| residents.of(key, standing, looks)).into_iter().flatten()

@@ -46,3 +46,25 @@ impl Residents for OfHost {
         Box::new(found.map(|found| Process { environment: found.environment, command_line: found.command_line }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_the_configuration_is_the_same_for_whom_it_is() {
+        let text = || "x(?<job>y)".to_owned();
+        let environment = |pattern: Option<String>| JobRule::Environment { name: "A".to_owned(), pattern };
+        let table = [
+            (JobRule::Cgroup(text()), Rule::Cgroup(text())),
+            (environment(None), Rule::Environment { name: "A".to_owned(), pattern: None }),
+            (environment(Some(text())), Rule::Environment { name: "A".to_owned(), pattern: Some(text()) }),
+            (JobRule::CommandLine(text()), Rule::CommandLine(text())),
+            (JobRule::Unit(text()), Rule::Unit(text())),
+            (JobRule::Pod(text()), Rule::Pod(text())),
+        ];
+        for (configured, wanted) in table {
+            assert_eq!(rule(configured), wanted);
+        }
+    }
+}

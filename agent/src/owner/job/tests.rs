@@ -84,7 +84,7 @@ fn a_process_tells_by_its_environment_or_its_command_line() {
     let words = [Rule::CommandLine(r"--job[= ](?P<job>\S+)".to_owned())];
     let of = |command_line: &[u8]| job(&words, place(&["/x"]), &[process(b"--job=no", command_line)]).0;
     assert_eq!(of(b"encode\0--job=7\0-x\0").as_deref(), Some("7"));
-    assert_eq!(of(b"encode\0--job\07\0").as_deref(), Some("7"));
+    assert_eq!(of(b"encode\0--job\x007\0").as_deref(), Some("7"));
     assert_eq!(of(b"encode\0--job\0"), None);
     assert_eq!(of(b""), None);
 }
