@@ -162,6 +162,25 @@ pub struct Node {
     pub gpus: Vec<Gpu>,
 }
 
+/// The host and a service on it as a node of a distributed LLM; `None` where it cannot be read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LlmNode {
+    /// Whether somebody listens on its ports.
+    pub listens: Option<bool>,
+    /// TCP connections to its ports.
+    pub connections: Option<u64>,
+    /// Seconds since the process was started that listens.
+    pub uptime: Option<f64>,
+    /// CPUs.
+    pub cores: Option<u64>,
+    /// Memory of the host, in units of 1,048,576 bytes.
+    pub memory_megabytes: Option<u64>,
+    /// Bytes of it that are not available to new programs.
+    pub memory_used: Option<u64>,
+    /// Bytes of it that are.
+    pub memory_available: Option<u64>,
+}
+
 /// Times of CPUs since the start, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTimes {

@@ -21,11 +21,12 @@ const WIDTH: usize = 120;
 const WITHOUT_SOURCE: [&str; 3] = ["sockmeter_wireguard_", "sockmeter_job_", "sockmeter_container_"];
 
 /// Headings, each with what the names below it begin with; the last one takes the rest.
-const SECTIONS: [(&str, &[&str]); 8] = [
+const SECTIONS: [(&str, &[&str]); 9] = [
     ("HTTP of an observed service", &[Family::PLACEHOLDER, "sockmeter_service_", "sockmeter_ledger_"]),
     ("Sockets", &["sockmeter_socket", "sockmeter_tcp_"]),
     ("Interfaces", &["sockmeter_interface_"]),
     ("The node that the agent runs on", &["ffrtmp_worker_"]),
+    ("A service with `distributed_llm` as a node of a distributed LLM", &["distributed_llm_"]),
     ("The scheduler's own state, with `scheduler_api` only", &["ffrtmp_", "sockmeter_scheduler_"]),
     ("Not served yet", &WITHOUT_SOURCE),
     ("The agent's process", &["process_"]),

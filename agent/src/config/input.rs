@@ -102,6 +102,9 @@ pub struct ServiceInput {
     /// How many distinct endpoints before the rest is `other`.
     #[serde(alias = "endpoint-limit")]
     pub endpoint_limit: Option<usize>,
+    /// Whether it is a node of a distributed LLM.
+    #[serde(alias = "distributed-llm")]
+    pub distributed_llm: Option<bool>,
 }
 
 /// The `[limits]` table.

@@ -26,6 +26,8 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
     let access = resolver.access(listen)?;
     let services = Service::resolve(&mut resolver)?;
     let observe = resolver.observe();
+    let llm = services.iter().find(|service| service.distributed_llm);
+    let llm_ports = llm.map(|service| service.ports.clone()).unwrap_or_default();
     let settings = Settings {
         listen,
         access,
@@ -52,6 +54,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         limits: resolver.limits()?,
         observe,
         jobs: resolver.jobs()?,
+        llm_ports,
         node_id: resolver.node_id()?,
         kernel: resolver.kernel()?,
     };

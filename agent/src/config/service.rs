@@ -37,6 +37,8 @@ pub struct Service {
     pub size_buckets: Vec<u64>,
     /// Distinct endpoints before the rest is `other`.
     pub endpoint_limit: usize,
+    /// Whether it is a node of a distributed LLM, of which a host has one.
+    pub distributed_llm: bool,
 }
 
 impl Service {
@@ -56,6 +58,16 @@ impl Service {
                 }
             }
             services.push(service);
+        }
+        let llm: Vec<&str> = services
+            .iter()
+            .filter(|service: &&Self| service.distributed_llm)
+            .map(|service| service.name.as_str())
+            .collect();
+        if llm.len() > 1 {
+            let names = llm.join(" and ");
+            return Err(ConfigError::new(format!("{names} have distributed_llm, wanted one service at most"))
+                .hint("the families distributed_llm_* do not say which service's they are"));
         }
         if services.len() > MOST {
             return Err(ConfigError::new(format!("{} services are configured, wanted at most {MOST}", services.len())));
@@ -87,7 +99,10 @@ impl Service {
             resolver.take(&format!("service.{name}.size_buckets"), |input| table(input, name)?.size_buckets.clone());
         let limit =
             resolver.take(&format!("service.{name}.endpoint_limit"), |input| table(input, name)?.endpoint_limit);
+        let llm =
+            resolver.take(&format!("service.{name}.distributed_llm"), |input| table(input, name)?.distributed_llm);
         Ok(Self {
+            distributed_llm: llm.is_some_and(|found| found.value),
             name: name.to_owned(),
             ports,
             routes: routes.map(|found| found.value),

@@ -43,6 +43,8 @@ pub struct Settings {
     pub observe: Observe,
     /// What is a job.
     pub jobs: Jobs,
+    /// Ports of the service that is a node of a distributed LLM; empty if none is.
+    pub llm_ports: Vec<u16>,
     /// What this host is called as a worker node; `None`: by its own name.
     pub node_id: Option<String>,
     /// Sizes of the kernel side's maps.

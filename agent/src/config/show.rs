@@ -46,6 +46,7 @@ pub fn show(effective: &Effective) -> String {
         page.line(&format!("{table}.routes"), path(service.routes.as_deref()));
         page.line(&format!("{table}.size_buckets"), Some(numbers(service.size_buckets.iter().copied())));
         page.line(&format!("{table}.endpoint_limit"), number(service.endpoint_limit));
+        page.line(&format!("{table}.distributed_llm"), Some(service.distributed_llm.into()));
     }
     page.table("upstream");
     for upstream in &settings.upstreams {

@@ -292,6 +292,19 @@ fn refusals_name_the_place_the_value_and_what_was_wanted() {
 }
 
 #[test]
+fn one_service_may_be_a_node_of_a_distributed_llm() {
+    let table = |name: &str, port: u16| format!("[service.{name}]\nports = [{port}]\ndistributed_llm = true\n");
+    let settings = of_file(&(table("a", 50_051) + "[observe]\nhttp = false\n")).unwrap().settings;
+    assert_eq!((settings.llm_ports, settings.services), (vec![50_051], vec![]));
+    assert_eq!(defaults().llm_ports, [0_u16; 0]);
+    assert_eq!(
+        refusal(&(table("a", 1) + &table("b", 2))),
+        "a and b have distributed_llm, wanted one service at most\n\
+         hint: the families distributed_llm_* do not say which service's they are"
+    );
+}
+
+#[test]
 fn names_that_other_metrics_use_are_refused() {
     for name in
         ["sockmeter", "process", "upstream_x", "ffrtmp", "distributed_llm", "tobogganing_client", "Api", "9x", "a-b"]

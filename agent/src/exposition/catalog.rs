@@ -35,6 +35,10 @@ pub static DERIVED: [&Family; 14] = [
     &HEARTBEATS,
 ];
 
+/// Those that are ours only while a service is a node of a distributed LLM: else its own exporter may have the names.
+pub static OF_LLM_NODE: [&Family; 6] =
+    [&LLM_STATUS, &LLM_UPTIME, &LLM_RESOURCES, &LLM_CONNECTIONS, &LLM_MEMORY, &LLM_CPU];
+
 families! {
     // HTTP of an observed service.
 
@@ -182,6 +186,21 @@ families! {
         "Temperature of the NVIDIA device."
     WORKER_POWER Gauge "ffrtmp_worker_power_watts" "watts" ["node_id" "gpu_model"]
         "Power that the NVIDIA device draws."
+
+    // A node of a distributed LLM.
+
+    LLM_STATUS Gauge "distributed_llm_node_status" "" []
+        "1 if somebody listens on the node's ports in the agent's network namespace, 0 if nobody does and the node can be in no other."
+    LLM_UPTIME Gauge "distributed_llm_node_uptime_seconds" "seconds" []
+        "Time since the process was started that listens on the node's ports, the oldest if there are several."
+    LLM_RESOURCES Gauge "distributed_llm_node_resources" "" ["resource_type"]
+        "What the host has: CPUs (cpu_cores), and memory in units of 1,048,576 bytes (memory_mb)."
+    LLM_CONNECTIONS Gauge "distributed_llm_network_connections" "" []
+        "Established TCP connections to the node's ports."
+    LLM_MEMORY Gauge "distributed_llm_system_memory_usage_bytes" "bytes" ["type"]
+        "Bytes of the host's memory that are not available to new programs (used), and that are (available)."
+    LLM_CPU Gauge "distributed_llm_system_cpu_usage_percent" "" []
+        "Percent of all CPUs of the host that was busy since the scrape before."
 
     // The agent about itself.
 

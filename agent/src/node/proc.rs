@@ -26,11 +26,32 @@ pub(super) fn cpu(proc: &Path) -> Option<CpuTimes> {
 
 /// What is not available to new programs, in bytes.
 pub(super) fn memory_used(proc: &Path) -> Option<u64> {
-    let text = fs::read_to_string(proc.join("meminfo")).ok()?;
-    let kibibytes = |key: &str| -> Option<u64> {
-        text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
-    };
-    kibibytes("MemTotal:")?.checked_sub(kibibytes("MemAvailable:")?)?.checked_mul(1024)
+    let [total, available] = memory(proc, ["MemTotal:", "MemAvailable:"]);
+    total?.checked_sub(available?)
+}
+
+/// Lines of `/proc/meminfo`, in bytes.
+pub(super) fn memory<const N: usize>(proc: &Path, keys: [&str; N]) -> [Option<u64>; N] {
+    let text = fs::read_to_string(proc.join("meminfo")).unwrap_or_default();
+    keys.map(|key| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    })
+}
+
+/// CPUs that are in use: the lines `cpuN` of `/proc/stat`.
+pub(super) fn cores(proc: &Path) -> Option<u64> {
+    let text = fs::read_to_string(proc.join("stat")).ok()?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix("cpu"));
+    u64::try_from(lines.filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).count()).ok()
+}
+
+/// When a process began, in ticks since the host was started: field 22 of `/proc/PID/stat`, whose name in parentheses may have
+/// anything in it.
+pub(super) fn started(proc: &Path, pid: u32) -> Option<u64> {
+    let stat = fs::read(proc.join(pid.to_string()).join("stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Seconds since the host was started.

@@ -11,12 +11,12 @@ use tokio::sync::{oneshot, watch};
 use super::accountant::{Line, Message, Scraped};
 use super::devices::Devices;
 use super::jobs::{Shown, locked};
-use crate::config::{Settings, Upstream};
-use crate::exposition::accounts::{Own, Phase, Phases, Table, UpstreamState, Wanted, write_node};
+use crate::config::{Scope, Settings, Upstream};
+use crate::exposition::accounts::{Own, Phase, Phases, Table, UpstreamState, Wanted, write_llm_node, write_node};
 use crate::exposition::{Format, Page};
 use crate::http::{self, MetricsWanted, Readiness, Source, TableWanted};
 use crate::model::node::Load;
-use crate::node::{self, Gpus};
+use crate::node::{self, Gpus, Listener};
 use crate::upstream::{FetchError, Taken, fetch, merge};
 use crate::{host, upstream};
 
@@ -40,13 +40,21 @@ pub(super) struct Desk {
 pub(super) struct Shows {
     upstreams: Vec<Upstream>,
     node_id: Option<String>,
+    llm_ports: Vec<u16>,
+    /// Whether nothing that is observed is in another network namespace than the agent.
+    is_alone: bool,
     in_haste: bool,
 }
 
 impl Shows {
     pub(super) fn of(settings: &Settings) -> Self {
-        let in_haste = settings.jobs.look_at_processes();
-        Self { upstreams: settings.upstreams.clone(), node_id: settings.node_id.clone(), in_haste }
+        Self {
+            upstreams: settings.upstreams.clone(),
+            node_id: settings.node_id.clone(),
+            llm_ports: settings.llm_ports.clone(),
+            is_alone: settings.scope == Scope::Netns,
+            in_haste: settings.jobs.look_at_processes(),
+        }
     }
 
     /// Whether new sockets' jobs are to be known soon, since they are told by processes that may end.
@@ -69,6 +77,7 @@ struct OwnTotals {
 struct NodeDesk {
     gpus: Gpus,
     load: Mutex<Load>,
+    listener: Mutex<Listener>,
 }
 
 impl NodeDesk {
@@ -76,13 +85,17 @@ impl NodeDesk {
         let gpus = Gpus::look();
         let mut load = Load::default();
         load.note(node::read(&gpus, None).cpu);
-        Self { gpus, load: Mutex::new(load) }
+        Self { gpus, load: Mutex::new(load), listener: Mutex::default() }
     }
 
-    fn write(&self, id: Option<&str>, page: &mut Page) {
-        let node = node::read(&self.gpus, id);
+    fn write(&self, shows: &Shows, page: &mut Page) {
+        let node = node::read(&self.gpus, shows.node_id.as_deref());
         let load = locked(&self.load).note(node.cpu);
         write_node(&node, load, page);
+        if !shows.llm_ports.is_empty() {
+            let node = locked(&self.listener).read(&shows.llm_ports, shows.is_alone);
+            write_llm_node(&node, load, page);
+        }
     }
 }
 
@@ -150,18 +163,18 @@ impl Source for Desk {
             return Vec::new();
         };
         let (own, jobs, started) = (Arc::clone(&self.own), Arc::clone(&self.jobs), self.started);
-        let (node, node_id) = (Arc::clone(&self.node), self.shows.borrow().node_id.clone());
+        let (node, shows) = (Arc::clone(&self.node), self.shows.borrow().clone());
         let finished = tokio::task::spawn_blocking(move || {
             let Scraped { mut page, services, snapshot, attribution, encode } = scraped;
             let merging = Instant::now();
             let jobs = locked(&jobs).clone();
-            let merged = merged(&pages, &services, jobs.is_some(), format);
+            let merged = merged(&pages, &services, [jobs.is_some(), !shows.llm_ports.is_empty()], format);
             for merged in merged.iter().flatten() {
                 merged.put_on(&mut page);
             }
             let upstream = fetching + merging.elapsed();
             let encoding = Instant::now();
-            node.write(node_id.as_deref(), &mut page);
+            node.write(&shows, &mut page);
             if let Some(jobs) = jobs {
                 jobs.write(&mut page);
             }
@@ -226,7 +239,12 @@ fn table_of(table: http::Table) -> Option<Table> {
 }
 
 /// The families of the pages that came, under names that are free.
-fn merged(pages: &[Fetched], services: &[String], derives: bool, format: Format) -> Vec<Option<upstream::Merged>> {
-    let mut taken = Taken::ours(services.iter().map(String::as_str), derives);
+fn merged(
+    pages: &[Fetched],
+    services: &[String],
+    [derives, is_llm_node]: [bool; 2],
+    format: Format,
+) -> Vec<Option<upstream::Merged>> {
+    let mut taken = Taken::ours(services.iter().map(String::as_str), derives, is_llm_node);
     pages.iter().map(|(_, page)| page.as_ref().ok().map(|page| merge(page, &mut taken, format))).collect()
 }

@@ -120,6 +120,10 @@ fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
         // Other users' environments (`/proc/PID/environ` in proc(5)): to open them, and to read them.
         needed.extend([Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE]);
     }
+    if !settings.llm_ports.is_empty() {
+        // Other users' open files, to find the process that listens (`proc_fd_permission`, fs/proc/fd.c).
+        needed.extend([Capability::CAP_DAC_READ_SEARCH, Capability::CAP_SYS_PTRACE]);
+    }
     if !kernel::has_tcx() {
         // Filters on interfaces that appear later go by rtnetlink.
         needed.push(Capability::CAP_NET_ADMIN);

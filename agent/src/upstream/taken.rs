@@ -16,11 +16,14 @@ pub struct Taken {
 impl Taken {
     /// The names of the whole catalogue for these services, whether or not they have samples now: what a merged family
     /// is called must not depend on that.
-    /// `derives`: the scheduler's API is asked, so its families are ours too.
-    pub fn ours<'a>(services: impl IntoIterator<Item = &'a str>, derives: bool) -> Self {
+    /// `derives`: the scheduler's API is asked, so its families are ours too. `is_llm_node`: and so are those of a node of a
+    /// distributed LLM.
+    pub fn ours<'a>(services: impl IntoIterator<Item = &'a str>, derives: bool, is_llm_node: bool) -> Self {
         let mut taken = Self::default();
-        let of_others =
-            |family: &Family| !derives && catalog::DERIVED.iter().any(|derived| derived.name == family.name);
+        let is_of = |family: &Family, list: &[&Family]| list.iter().any(|listed| listed.name == family.name);
+        let of_others = |family: &Family| {
+            (!derives && is_of(family, &catalog::DERIVED)) || (!is_llm_node && is_of(family, &catalog::OF_LLM_NODE))
+        };
         for family in catalog::ALL.iter().filter(|family| !family.is_per_service() && !of_others(family)) {
             taken.reserve(family.name, family.kind);
         }

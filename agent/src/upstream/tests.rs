@@ -172,7 +172,7 @@ fn names_of_ours_are_ours() {
         ("scheduler_http_response_size_bytes_count", "upstream_scheduler_http_response_size_bytes_count"),
     ];
     for format in [Format::Text, Format::OpenMetrics] {
-        let merged = merge(page.as_bytes(), &mut Taken::ours(["scheduler"], true), format);
+        let merged = merge(page.as_bytes(), &mut Taken::ours(["scheduler"], true, true), format);
         let found: Vec<(&str, &str)> = merged.renamed.iter().map(|(old, new)| (old.as_str(), new.as_str())).collect();
         assert_eq!(found, renamed);
         let names: Vec<&str> = merged.families.iter().map(|family| family.name.as_str()).collect();
@@ -245,7 +245,7 @@ fn a_real_page_keeps_every_sample_and_type() {
 
 /// A page of ours with the merged families on it.
 fn page_with(bytes: &[u8], format: Format) -> (Vec<u8>, Merged) {
-    let merged = merge(bytes, &mut Taken::ours(["scheduler"], true), format);
+    let merged = merge(bytes, &mut Taken::ours(["scheduler"], true, true), format);
     let mut page = Page::new(format);
     page.family(&catalog::REQUESTS, "scheduler", |samples| samples.counter(&[], 1_u64));
     page.family(&catalog::OPEN_BYTES, "", |samples| samples.gauge(&["scheduler", "inbound"], 1_u64));

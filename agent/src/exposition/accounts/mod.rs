@@ -7,6 +7,7 @@ mod http;
 mod interfaces;
 mod jobs;
 mod live;
+mod llm;
 mod node;
 mod sockets;
 mod stats;
@@ -25,6 +26,7 @@ use sockmeter_ebpf::layout::LOSS_NAMES;
 pub use self::agent::{Own, Phase, Phases, UpstreamState};
 pub use self::jobs::Derived;
 pub use self::live::live_sockets;
+pub use self::llm::write_llm_node;
 pub use self::node::write_node;
 pub use self::tables::{Table, Wanted};
 
