@@ -257,6 +257,16 @@ impl Conn {
         }
     }
 
+    /// Reads no more answers: the bytes from the unfinished one on go to `reason`. The socket's lock is held.
+    #[inline(always)]
+    pub fn give_up_answers(&mut self, reason: u8) {
+        self.cut = 1 + reason;
+        // The service has spoken, though nobody knows what it said.
+        self.turned = 1;
+        let start = self.outbound.start;
+        self.outbound.set_aside(start, reason);
+    }
+
     /// Whether a head is being read of which it is not clear that it is one.
     #[inline(always)]
     #[must_use]

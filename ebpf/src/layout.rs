@@ -68,60 +68,58 @@ pub mod field {
     pub const GROUP_LEADER: usize = 16;
     /// `struct task_struct`: comm.
     pub const TASK_COMM: usize = 17;
-    /// `struct sock_common`: skc_cookie.
-    pub const SKC_COOKIE: usize = 18;
     /// `struct tcp_sock`: copied_seq.
-    pub const COPIED_SEQ: usize = 19;
+    pub const COPIED_SEQ: usize = 18;
     /// `struct sock`: sk_cgrp_data.cgroup.
-    pub const SK_CGROUP: usize = 20;
+    pub const SK_CGROUP: usize = 19;
     /// `struct cgroup`: kn.
-    pub const CGROUP_NODE: usize = 21;
+    pub const CGROUP_NODE: usize = 20;
     /// `struct kernfs_node`: id.
-    pub const NODE_ID: usize = 22;
+    pub const NODE_ID: usize = 21;
     /// `struct cgroup`: self.parent.
-    pub const CGROUP_PARENT: usize = 23;
+    pub const CGROUP_PARENT: usize = 22;
     /// `struct cgroup_subsys_state`: cgroup.
-    pub const STATE_CGROUP: usize = 24;
+    pub const STATE_CGROUP: usize = 23;
     /// `struct task_struct`: nsproxy.
-    pub const TASK_NAMESPACES: usize = 25;
+    pub const TASK_NAMESPACES: usize = 24;
     /// `struct nsproxy`: net_ns.
-    pub const NAMESPACES_NET: usize = 26;
+    pub const NAMESPACES_NET: usize = 25;
     /// `struct sock`: sk_userlocks; its offset is in bits, since some kernels have it in the middle of a byte.
-    pub const SK_USERLOCKS: usize = 27;
+    pub const SK_USERLOCKS: usize = 26;
     /// `struct task_struct`: cgroups.
-    pub const TASK_CGROUPS: usize = 28;
+    pub const TASK_CGROUPS: usize = 27;
     /// `struct css_set`: dfl_cgrp, its cgroup v2.
-    pub const SET_UNIFIED: usize = 29;
+    pub const SET_UNIFIED: usize = 28;
     /// `struct css_set`: subsys, a pointer for each controller.
-    pub const SET_STATES: usize = 30;
+    pub const SET_STATES: usize = 29;
     /// `struct cgroup`: root.
-    pub const CGROUP_ROOT: usize = 31;
+    pub const CGROUP_ROOT: usize = 30;
     /// `struct cgroup_root`: hierarchy_id.
-    pub const ROOT_HIERARCHY: usize = 32;
+    pub const ROOT_HIERARCHY: usize = 31;
     /// `struct kernfs_node`: name.
-    pub const NODE_NAME: usize = 33;
+    pub const NODE_NAME: usize = 32;
     /// `struct task_struct`: start_boottime.
-    pub const TASK_STARTED: usize = 34;
+    pub const TASK_STARTED: usize = 33;
     /// `struct task_struct`: flags.
-    pub const TASK_FLAGS: usize = 35;
+    pub const TASK_FLAGS: usize = 34;
     /// `struct socket`: sk.
-    pub const SOCKET_SK: usize = 36;
+    pub const SOCKET_SK: usize = 35;
     /// `struct task_struct`: tgid.
-    pub const TASK_GROUP: usize = 37;
+    pub const TASK_GROUP: usize = 36;
     /// `struct sock_common`: skc_family.
-    pub const SKC_FAMILY: usize = 38;
+    pub const SKC_FAMILY: usize = 37;
     /// `struct sock`: sk_lock.owned.
-    pub const SK_HELD: usize = 39;
+    pub const SK_HELD: usize = 38;
     /// `struct sock_common`: skc_rcv_saddr.
-    pub const SKC_LOCAL: usize = 40;
+    pub const SKC_LOCAL: usize = 39;
     /// `struct sock_common`: skc_daddr.
-    pub const SKC_REMOTE: usize = 41;
+    pub const SKC_REMOTE: usize = 40;
     /// `struct sock_common`: skc_v6_rcv_saddr; none in a kernel without IPv6.
-    pub const SKC_LOCAL6: usize = 42;
+    pub const SKC_LOCAL6: usize = 41;
     /// `struct sock_common`: skc_v6_daddr, likewise.
-    pub const SKC_REMOTE6: usize = 43;
+    pub const SKC_REMOTE6: usize = 42;
     /// How many.
-    pub const COUNT: usize = 44;
+    pub const COUNT: usize = 43;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -143,7 +141,6 @@ pub mod field {
         ("sock_common", "skc_dport"),
         ("task_struct", "group_leader"),
         ("task_struct", "comm"),
-        ("sock_common", "skc_cookie"),
         ("tcp_sock", "copied_seq"),
         ("sock", "sk_cgrp_data.cgroup"),
         ("cgroup", "kn"),

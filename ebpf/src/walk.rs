@@ -141,11 +141,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         if self.conn.answered == self.conn.pushed && self.conn.inbound.phase == side::OPAQUE {
             reason = self.conn.inbound.reason;
         }
-        self.conn.cut = 1 + reason;
-        // The service has spoken, though nobody knows what it said.
-        self.conn.turned = 1;
-        let start = self.conn.outbound.start;
-        self.conn.outbound.set_aside(start, reason);
+        self.conn.give_up_answers(reason);
     }
 }
 

@@ -26,6 +26,7 @@ pub mod process;
 pub mod scheduler;
 pub mod server;
 pub mod tally;
+pub mod trace;
 pub mod tunnel;
 pub mod unit;
 pub mod wait;

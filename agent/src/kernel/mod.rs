@@ -158,7 +158,9 @@ impl Kernel {
             None => Found::Nothing,
         };
 
-        let wake = u64::from(settings.kernel.ring_bytes) / WAKES;
+        // A ring that is pinned stays as large as it is.
+        let pinned = pins.as_ref().and_then(|pins| MapData::from_pin(pins.map("JOURNAL")).ok()?.info().ok());
+        let wake = u64::from(pinned.map_or(settings.kernel.ring_bytes, |ring| ring.max_entries())) / WAKES;
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);

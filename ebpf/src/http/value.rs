@@ -51,6 +51,8 @@ struct Digits<'a> {
     value: u64,
     /// Not 0: there was a digit.
     any: u64,
+    /// Not 0: something that is no digit came.
+    ended: u64,
     /// Not 0: the value is `HUGE` or more. Gathered without a branch, which the verifier would follow for every value.
     over: u64,
 }
@@ -59,7 +61,7 @@ impl Digits<'_> {
     #[inline(always)]
     fn of(window: &Window, at: u32) -> Digits<'_> {
         let nothing = window.nothing();
-        Digits { window, at: u64::from(at), value: nothing, any: nothing, over: nothing }
+        Digits { window, at: u64::from(at), value: nothing, any: nothing, ended: nothing, over: nothing }
     }
 
     #[inline(always)]
@@ -98,12 +100,13 @@ impl Steps for Decimal<'_> {
     }
 }
 
-/// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit.
+/// The chunk size at `at` (RFC 9112 7.1: hexadecimal, extensions behind it ignored); `None` if there is no digit, or more of
+/// them than are looked at.
 #[inline(always)]
 pub(super) fn chunk_size<O: Outside>(window: &Window, at: u32) -> Option<u64> {
     let mut hexadecimal = Hexadecimal(Digits::of(window, at));
     O::repeat(CARRY, &mut hexadecimal);
-    if hexadecimal.0.any == 0 { None } else { Some(hexadecimal.0.value()) }
+    if hexadecimal.0.any == 0 || hexadecimal.0.ended == 0 { None } else { Some(hexadecimal.0.value()) }
 }
 
 struct Hexadecimal<'a>(Digits<'a>);
@@ -123,6 +126,7 @@ impl Steps for Hexadecimal<'_> {
         } else if low.wrapping_sub(b'a') < 6 {
             low - b'a' + 10
         } else {
+            number.ended = 1;
             return false;
         };
         number.any = 1;

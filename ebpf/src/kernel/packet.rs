@@ -26,6 +26,9 @@ use super::udp;
 /// Let the packet pass.
 const PASS: i32 = 1;
 const FIN: u8 = 1;
+/// `IPPROTO_HOPOPTS`. The kernel itself puts such a header in front of what leaves in one piece of more than 64 KiB (RFC 2675;
+/// `ip6_xmit`, net/ipv6/ip6_output.c), as it does over loopback.
+const HOP_BY_HOP: u8 = 0;
 pub(super) const SYN: u8 = 2;
 
 #[cgroup_skb]
@@ -196,10 +199,19 @@ impl Header {
     pub(super) fn read(skb: *mut __sk_buff) -> Option<Self> {
         let mut first = [0u8; 8];
         load(skb, 0, &mut first)?;
-        // RFC 791 3.1, RFC 8200 3; extension headers in front of TCP are not followed.
+        // RFC 791 3.1, RFC 8200 3; of the extension headers in front of TCP only the shortest hop-by-hop options are
+        // followed.
         let at = match first[0] >> 4 {
             4 => u32::from(first[0] & 15) * 4,
             6 if first[6] == sockmeter_ebpf::socket::TCP => 40,
+            6 if first[6] == HOP_BY_HOP => {
+                let mut options = [0u8; 8];
+                load(skb, 40, &mut options)?;
+                if options[0] != sockmeter_ebpf::socket::TCP || options[1] != 0 {
+                    return None;
+                }
+                48
+            }
             _ => return None,
         };
         let mut tcp = [0u8; 16];
@@ -261,7 +273,11 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
         return 0;
     };
     let Some(header) = Header::read(skb) else {
+        // What it carries is known to nobody, and what comes behind it would be taken for what it began.
         Kernel.lost(LOSS_PACKET);
+        if !matches!(conn.outbound.phase, side::OPAQUE | side::UNTIL_CLOSE) {
+            conn.give_up_answers(Reason::Lost as u8);
+        }
         return 0;
     };
     if header.flags & SYN != 0 {

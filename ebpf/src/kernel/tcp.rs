@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 
 use super::globals::{field, offset, only_cgroup, only_netns};
 
@@ -110,10 +110,11 @@ impl Tcp {
         u16::from_be(self.u16(field::SKC_DPORT))
     }
 
-    /// The socket's cookie; 0 if nobody asked the kernel to give it one.
+    /// The socket's cookie; the kernel makes one when it is first asked (`__sock_gen_cookie`).
     #[inline(always)]
     pub(super) fn cookie(self) -> u64 {
-        self.u64(field::SKC_COOKIE)
+        // SAFETY: the verifier knows the pointer to be a socket's.
+        unsafe { bpf_get_socket_cookie(self.sk()) }
     }
 
     /// Smoothed round-trip time in eighths of a microsecond.

@@ -304,6 +304,36 @@ fn what_goes_on_in_an_idle_connection_is_not_a_request() {
     }
 }
 
+/// Of a chunk size some digits are looked at, and no more is read where they are not all: in the first line of a window, in
+/// one that goes over its end, and in one byte at a time.
+#[test]
+fn a_chunk_size_of_too_many_digits_is_no_chunk_size() {
+    for zeros in [120, 134, 140, 300, 1_100] {
+        for size in [1, 64, 5_000] {
+            let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let request = format!("{head}{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(zeros));
+            let mut connection = Connection::accept(Bounds::AMPLE, [7, 9]);
+            let mut at = 0;
+            for piece in request.as_bytes().chunks(size) {
+                connection.receive(Packet { from: at, bytes: piece, fin: false }, false);
+                at += u64::try_from(piece.len()).unwrap();
+            }
+            connection.streams[INBOUND] = length(&request);
+            connection.send(Packet { from: 0, bytes: OK.as_bytes(), fin: false });
+            connection.streams[OUTBOUND] = length(OK);
+            let ledger = end(connection);
+            let whole = [("POST / HTTP/1.1".to_owned(), 200, [length(&request), length(OK)], [5, 0])];
+            let booked = found(&ledger);
+            if booked.is_empty() {
+                assert!(zeros > 120, "{zeros} zeros");
+                assert_eq!(ledger.unattributed[Reason::NotHttp as usize], [length(&request), length(OK)], "{zeros}");
+            } else {
+                assert_eq!(booked, whole, "{zeros} zeros in pieces of {size}");
+            }
+        }
+    }
+}
+
 /// What TCP passed on and the hook never saw will not come: the request is lost, and does not take what follows for its
 /// body.
 #[test]

@@ -27,6 +27,8 @@ mod ends;
 mod equal_books;
 /// What many of these compare with.
 mod exact;
+/// IPv6 extension headers.
+mod extension_headers;
 /// Maps that are too small: detail is given up, bytes never.
 mod full;
 /// Sockets that another process serves than the one that made them.

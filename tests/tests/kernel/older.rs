@@ -12,7 +12,7 @@ use sockmeter_tests::page::Page;
 use sockmeter_tests::server::{ANSWER, Counted};
 use sockmeter_tests::tally::{Tally, whole};
 
-use crate::exact::{ended, sockets, unattributed};
+use crate::exact::{ended, exact, sockets, unattributed};
 
 /// Both ends of a connection to port 8080, in this thread: nothing moves between two calls.
 struct Pair {
@@ -22,11 +22,20 @@ struct Pair {
 
 impl Pair {
     fn open(namespace: &Namespace) -> Result<(TcpListener, Self)> {
+        let (listener, mut pairs) = Self::open_many(namespace, 1)?;
+        Ok((listener, pairs.pop().context("no pair")?))
+    }
+
+    fn open_many(namespace: &Namespace, count: usize) -> Result<(TcpListener, Vec<Self>)> {
         namespace.enter(|| {
             let listener = TcpListener::bind("127.0.0.1:8080")?;
-            let client = Connection::open(SocketAddr::from(([127, 0, 0, 1], 8080)))?;
-            let server = Wire::new(listener.accept()?.0);
-            Ok((listener, Self { client, server }))
+            let one = |_| -> Result<Self> {
+                let client = Connection::open(SocketAddr::from(([127, 0, 0, 1], 8080)))?;
+                let server = Wire::new(listener.accept()?.0);
+                Ok(Self { client, server })
+            };
+            let pairs: Result<_> = (0..count).map(one).collect();
+            Ok((listener, pairs?))
         })
     }
 
@@ -123,6 +132,39 @@ fn older(before: impl FnOnce(&mut Pair) -> Result<()>, between: impl FnOnce(&mut
 /// An exchange that a connection had before.
 fn earlier(pair: &mut Pair) -> Result<()> {
     pair.exchange(&Request::post("/earlier", 3_000))
+}
+
+/// What the kernel calls a connection by nobody asked for before the agent came: each has its own name all the same, and so
+/// has each of the requests that wait in line.
+#[test]
+fn many_connections_are_told_apart() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let (_listener, mut pairs) = Pair::open_many(&namespace, 20)?;
+    let agent = Agent::start(&namespace, &[])?;
+    balances(&agent.scrape()?, [0, 0]);
+    let request = Request::post("/jobs", 512);
+    for pair in &mut pairs {
+        pair.exchange(&request)?;
+    }
+    let waiting = 6;
+    for pair in &mut pairs {
+        for _ in 0..waiting {
+            pair.send(&request.whole()?)?;
+        }
+    }
+    for pair in &mut pairs {
+        for _ in 0..waiting {
+            pair.answer(&answer(ANSWER))?;
+        }
+    }
+    let exchanges = number(pairs.len()) * (1 + waiting);
+    let all = pairs.iter().map(Pair::at).fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]]);
+    let counted = Counted { connections: number(pairs.len()), exchanges, inbound: all[0], outbound: all[1] };
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/jobs", counted, ANSWER);
+    drop(pairs);
+    exact(&agent, &clients, counted)?;
+    Ok(())
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! Killed, stopped, started again: the books go on without a gap, a reset or a double count.
 
+use std::fs;
+use std::thread;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::connection::{Request, counted, exchange, open};
 use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::server::{ANSWER, Server};
 use sockmeter_tests::tally::Tally;
+use sockmeter_tests::trace::Held;
 
 use crate::equal_books::agrees;
+use crate::exact::exact;
 
 fn posts(repeat: usize) -> Vec<Vec<Step>> {
     let step = Step { method: "POST", target: "/jobs".to_owned(), body: 512, repeat, ..Step::default() };
@@ -39,4 +46,65 @@ fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     let agent = Agent::start_pinned(&namespace, &[], pins)?;
     play_and_tally()?;
     agrees(|| agent.scrape(), &clients)
+}
+
+/// The agent keeps what postings changed by a write for the batch, one for the cell and one for the ledger, and then gives the
+/// postings back: it is killed behind each of these.
+#[test]
+fn a_kill_between_two_writes_of_the_books_repeats_and_loses_nothing() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let _server = chunked_server(&namespace, 8080)?;
+    let mut clients = Tally::default();
+    for writes in 1..=3 {
+        let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+        let held = Held::thread(agent.process().pid()?, "accountant")?;
+        // Less than wakes the agent.
+        for count in play(&namespace, "127.0.0.1", 8080, &posts(50))? {
+            count.tally(&mut clients, "/jobs");
+        }
+        thread::scope(|scope| {
+            // It gets no answer.
+            let asked = scope.spawn(|| agent.scrape().is_err());
+            held.kill_after_updates(writes)?;
+            assert!(asked.join().is_ok_and(|is_err| is_err), "the page came all the same");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        agent.process().wait()?;
+        std::mem::forget(agent);
+    }
+    let agent = Agent::start_pinned(&namespace, &[], pins)?;
+    agrees(|| agent.scrape(), &clients)
+}
+
+/// A ring that is pinned stays as it is, whatever the configuration says now, and is read as often as its own size wants.
+#[test]
+fn another_size_of_the_ring_in_the_configuration_changes_nothing() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("sockmeter.toml");
+    let path = file.to_string_lossy().into_owned();
+    let configured = |bytes: u32| -> Result<Agent<'_>> {
+        fs::write(&file, format!("[kernel]\nring_bytes = {bytes}\n"))?;
+        Agent::start_pinned(&namespace, &["--config", &path], pins.clone())
+    };
+    let mut agent = configured(4 << 20)?;
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    std::mem::forget(agent);
+    // A 64th of this, behind which such a ring is late, is all of the other one.
+    let agent = configured(256 << 20)?;
+    let server = Server::start(&namespace, "127.0.0.1:8080", 4)?;
+    let mut connections = open(&namespace, server.address(), 4)?;
+    let request = Request::get("/jobs");
+    // Three of the smaller ring, at least.
+    exchange(&mut connections, &request, 15_000)?;
+    let all = counted(&connections);
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/jobs", all, ANSWER);
+    drop(connections);
+    exact(&agent, &clients, all)?;
+    server.finish()?;
+    Ok(())
 }
