@@ -96,10 +96,6 @@ const PINNED: [&str; 29] = [
     "BOOK_HOLDERS",
 ];
 
-/// The journal is read when this part of it is full. The less, the shorter the reader keeps a processor from others; the
-/// more, the fewer wakes: a 64th of 16 MiB is 1,300 exchanges, about a millisecond's work.
-const WAKES: u64 = 64;
-
 /// The programs that pass over the live sockets of a namespace.
 const PASSES: [&str; 2] = ["snapshot_tcp", "snapshot_udp"];
 
@@ -158,9 +154,8 @@ impl Kernel {
             None => Found::Nothing,
         };
 
-        // A ring that is pinned stays as large as it is.
         let pinned = pins.as_ref().and_then(|pins| MapData::from_pin(pins.map("JOURNAL")).ok()?.info().ok());
-        let wake = u64::from(pinned.map_or(settings.kernel.ring_bytes, |ring| ring.max_entries())) / WAKES;
+        let wake = journal::late(pinned.map(|ring| ring.max_entries()), settings.kernel.ring_bytes);
         let mut loader = EbpfLoader::new();
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);

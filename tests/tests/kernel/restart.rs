@@ -77,7 +77,7 @@ fn a_kill_between_two_writes_of_the_books_repeats_and_loses_nothing() -> Result<
     agrees(|| agent.scrape(), &clients)
 }
 
-/// A ring that is pinned stays as it is, whatever the configuration says now, and is read as often as its own size wants.
+/// A ring that is pinned is gone on with as it is, whatever the configuration says now.
 #[test]
 fn another_size_of_the_ring_in_the_configuration_changes_nothing() -> Result<()> {
     let namespace = Namespace::new()?;
