@@ -18,13 +18,14 @@ const UPDATE: &str = "UPDATE_DOCS";
 const WIDTH: usize = 120;
 
 /// Families that have names and meanings but no source yet: they are on no page.
-const WITHOUT_SOURCE: [&str; 3] = ["sockmeter_wireguard_", "sockmeter_job_", "sockmeter_container_"];
+const WITHOUT_SOURCE: [&str; 2] = ["sockmeter_job_", "sockmeter_container_"];
 
 /// Headings, each with what the names below it begin with; the last one takes the rest.
-const SECTIONS: [(&str, &[&str]); 9] = [
+const SECTIONS: [(&str, &[&str]); 10] = [
     ("HTTP of an observed service", &[Family::PLACEHOLDER, "sockmeter_service_", "sockmeter_ledger_"]),
     ("Sockets", &["sockmeter_socket", "sockmeter_tcp_"]),
     ("Interfaces", &["sockmeter_interface_"]),
+    ("WireGuard", &["sockmeter_wireguard_"]),
     ("The node that the agent runs on", &["ffrtmp_worker_"]),
     ("A service with `distributed_llm` as a node of a distributed LLM", &["distributed_llm_"]),
     ("The scheduler's own state, with `scheduler_api` only", &["ffrtmp_", "sockmeter_scheduler_"]),
