@@ -203,6 +203,33 @@ pub struct Gpu {
     pub watts: Option<f64>,
 }
 
+/// A WireGuard interface and its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Name of the interface.
+    pub interface: String,
+    /// Name or inode number of its network namespace; `self` for the agent's own.
+    pub netns: String,
+    /// Its peers by their keys, as many as there is room for.
+    pub peers: BTreeMap<PublicKey, Peer>,
+    /// The last handshake of each of the others.
+    pub left_out: Vec<u64>,
+}
+
+/// A peer's public key (Curve25519).
+pub type PublicKey = [u8; 32];
+
+/// A WireGuard peer, as its interface tells it; `None` where it does not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Bytes received from it.
+    pub received: Option<u64>,
+    /// Bytes sent to it.
+    pub sent: Option<u64>,
+    /// The last handshake, Unix time in seconds; 0 if there never was one.
+    pub handshake: u64,
+}
+
 /// Where postings come from.
 pub trait Journal {
     /// Hands over the postings that wait, oldest first, up to what happened when this was called: under load more come all

@@ -79,6 +79,7 @@ fn entry(table: &str, text: &str, has_default: bool) -> String {
     let meaning = if has_default { format!("default `{value}`") } else { format!("no default; such as `{value}`") };
     let name = match table {
         "upstream" => "NAME",
+        "wireguard.peers" => "\"PUBLIC KEY\"",
         _ => key,
     };
     let flag = match table {

@@ -9,11 +9,12 @@ use sockmeter::exposition::catalog::ALL;
 use sockmeter::exposition::{Family, Kind};
 
 /// Words of the query language that the queries use.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
     "sum",
     "by",
     "rate",
     "increase",
+    "time",
     "topk",
     "histogram_quantile",
     "max",

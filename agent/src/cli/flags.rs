@@ -129,6 +129,7 @@ impl Flags {
             observe: None,
             jobs: None,
             node: None,
+            wireguard: None,
             kernel: None,
         };
         for (name, ports) in self.service {

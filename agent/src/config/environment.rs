@@ -51,6 +51,7 @@ pub(super) fn read(
         observe: None,
         jobs: None,
         node: None,
+        wireguard: None,
         kernel: None,
     };
     for word in words(&variables.text("SERVICE")?.unwrap_or_default()) {

@@ -82,6 +82,8 @@ pub struct Input {
     pub jobs: Option<JobsInput>,
     /// The host as a worker node.
     pub node: Option<NodeInput>,
+    /// What is known of WireGuard's peers.
+    pub wireguard: Option<WireguardInput>,
     /// Sizes of the kernel side's maps.
     pub kernel: Option<KernelInput>,
 }
@@ -148,6 +150,14 @@ pub struct JobsInput {
 pub struct NodeInput {
     /// What the host is called as a worker node.
     pub id: Option<String>,
+}
+
+/// The `[wireguard]` table.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireguardInput {
+    /// Names of peers by their public keys.
+    pub peers: Option<BTreeMap<String, String>>,
 }
 
 /// The `[kernel]` table.

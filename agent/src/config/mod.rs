@@ -16,12 +16,13 @@ mod secret;
 mod service;
 mod settings;
 mod show;
+mod wireguard;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use input::{Input, JobsInput, KernelInput, LimitsInput, NodeInput, ObserveInput, ServiceInput};
+pub use input::{Input, JobsInput, KernelInput, LimitsInput, NodeInput, ObserveInput, ServiceInput, WireguardInput};
 pub use later::refuse_unavailable;
 pub use layers::{Layers, Origin};
 pub(crate) use pieces::{named_path, named_ports, named_text};
@@ -33,6 +34,7 @@ pub use settings::{
     TlsFiles, Upstream,
 };
 pub use show::show;
+pub use wireguard::PeerNames;
 
 /// Where this run's configuration comes from. Kept by the running agent, so that a reload asks the same places again.
 #[derive(Clone, Debug, Default)]

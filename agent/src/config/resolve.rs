@@ -13,7 +13,7 @@ use super::settings::{
     Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope,
     Settings, TlsFiles, Upstream,
 };
-use super::{ConfigError, Input, JobRule, KernelInput, Layers, Origin, Service};
+use super::{ConfigError, Input, JobRule, KernelInput, Layers, Origin, Service, wireguard};
 
 /// Bytes of a node's name: what a host name has at most is 64 (`__NEW_UTS_LEN`), a fully qualified one 253 (RFC 1035 2.3.4).
 const LONGEST_NODE_ID: usize = 253;
@@ -56,6 +56,7 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
         jobs: resolver.jobs()?,
         llm_ports,
         node_id: resolver.node_id()?,
+        peers: wireguard::names(&mut resolver)?,
         kernel: resolver.kernel()?,
     };
     Ok(Effective { settings, origins: resolver.origins })

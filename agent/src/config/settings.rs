@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{JobRule, Origin, Service};
+use super::{JobRule, Origin, PeerNames, Service};
 
 /// What the agent is to do. Every value is usable; files that it names were readable when it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Settings {
     pub llm_ports: Vec<u16>,
     /// What this host is called as a worker node; `None`: by its own name.
     pub node_id: Option<String>,
+    /// What WireGuard's peers are called.
+    pub peers: PeerNames,
     /// Sizes of the kernel side's maps.
     pub kernel: Kernel,
 }

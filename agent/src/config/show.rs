@@ -8,7 +8,7 @@ use http::Uri;
 use toml::Value;
 
 use super::settings::{LogFormat, LogLevel};
-use super::{Effective, JobRule, Origin};
+use super::{Effective, JobRule, Origin, wireguard};
 
 /// The configuration as a file that would bring it about.
 pub fn show(effective: &Effective) -> String {
@@ -65,6 +65,10 @@ pub fn show(effective: &Effective) -> String {
     page.line("jobs.keep_seconds", number(settings.jobs.keep.as_secs()));
     page.table("node");
     page.line("node.id", settings.node_id.clone().map(Value::String));
+    page.table("wireguard.peers");
+    for (key, name) in &settings.peers {
+        page.line(&wireguard::place(key), Some(name.clone().into()));
+    }
     page.table("kernel");
     page.line("kernel.ring_bytes", number(settings.kernel.ring_bytes));
     page.line("kernel.pipelined", number(settings.kernel.pipelined));

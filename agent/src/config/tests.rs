@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::settings::{LogLevel, Scope};
 use super::{
     ConfigError, Configuration, Effective, Input, JobRule, JobsInput, KernelInput, Layers, LimitsInput, NodeInput,
-    ObserveInput, Origin, ServiceInput, Settings, file, refuse_unavailable, resolve, show,
+    ObserveInput, Origin, ServiceInput, Settings, WireguardInput, file, refuse_unavailable, resolve, show,
 };
 
 const EXAMPLE: &str = include_str!("../../../deploy/sockmeter.example.toml");
@@ -36,7 +36,7 @@ fn uncommented(marks: &[&str]) -> String {
     for line in EXAMPLE.lines() {
         let rest = marks.iter().find_map(|mark| {
             line.strip_prefix(mark)
-                .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '['))
+                .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || matches!(first, '[' | '"')))
         });
         text.push_str(rest.unwrap_or(line));
         text.push('\n');
@@ -82,6 +82,7 @@ fn the_example_has_every_key() {
     assert_eq!(sorted(keys(&["observe"])), sorted(keys_of::<ObserveInput>()));
     assert_eq!(sorted(keys(&["jobs"])), sorted(keys_of::<JobsInput>()));
     assert_eq!(sorted(keys(&["node"])), sorted(keys_of::<NodeInput>()));
+    assert_eq!(sorted(keys(&["wireguard"])), sorted(keys_of::<WireguardInput>()));
     assert_eq!(sorted(keys(&["kernel"])), sorted(keys_of::<KernelInput>()));
 }
 
@@ -89,7 +90,8 @@ fn the_example_has_every_key() {
 fn what_config_show_prints_brings_about_the_same_settings() {
     let effective = of_file(
         "listen = \"[::1]:0\"\nno_pin = true\nscope = \"cgroup:/a b\"\nlog_level = \"debug\"\n\
-         [service.api]\nports = [9000, 80]\nupstream = \"http://127.0.0.1:1/metrics\"\nsize_buckets = [1, 2]\n",
+         [service.api]\nports = [9000, 80]\nupstream = \"http://127.0.0.1:1/metrics\"\nsize_buckets = [1, 2]\n\
+         [wireguard.peers]\n\"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=\" = \"a \\\"b\\\"\"\n",
     )
     .unwrap();
     assert_eq!(of_file(&show(&effective)).unwrap().settings, effective.settings);

@@ -110,9 +110,9 @@ families! {
     // WireGuard.
 
     PEER_RECEIVE_BYTES Counter "sockmeter_wireguard_peer_receive_bytes_total" "bytes" ["interface" "netns" "public_key" "peer"]
-        "Encrypted WireGuard message bytes received from the peer, as WireGuard itself counts them."
+        "Bytes of WireGuard messages received from the peer, as WireGuard itself counts them; 0 again when the interface, or the peer on it, is made anew."
     PEER_TRANSMIT_BYTES Counter "sockmeter_wireguard_peer_transmit_bytes_total" "bytes" ["interface" "netns" "public_key" "peer"]
-        "Encrypted WireGuard message bytes sent to the peer, as WireGuard itself counts them."
+        "Bytes of WireGuard messages sent to the peer, as WireGuard itself counts them; 0 again when the interface, or the peer on it, is made anew."
     PEER_LAST_HANDSHAKE Gauge "sockmeter_wireguard_peer_last_handshake_timestamp_seconds" "seconds" ["interface" "netns" "public_key" "peer"]
         "Unix time of the last handshake with the peer; 0 if there never was one."
     PEERS Gauge "sockmeter_wireguard_peers" "" ["interface" "netns" "state"]

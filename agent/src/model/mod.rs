@@ -20,6 +20,7 @@ pub(crate) mod shelf;
 pub mod sockets;
 mod store;
 pub mod told;
+pub mod wireguard;
 
 pub use self::books::{Books, ServiceBook, ServiceSettings};
 pub use self::cell::{Cell, DURATION_BOUNDS, MOST_SIZE_BOUNDS};

@@ -2,7 +2,7 @@
 //! agent knows of itself on it.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use hyper::body::Bytes;
@@ -11,12 +11,16 @@ use tokio::sync::{oneshot, watch};
 use super::accountant::{Line, Message, Scraped};
 use super::devices::Devices;
 use super::jobs::{Shown, locked};
-use crate::config::{Scope, Settings, Upstream};
-use crate::exposition::accounts::{Own, Phase, Phases, Table, UpstreamState, Wanted, write_llm_node, write_node};
+use crate::config::{PeerNames, Scope, Settings, Upstream};
+use crate::exposition::accounts::{
+    Own, Phase, Phases, Table, UpstreamState, Wanted, write_llm_node, write_node, write_wireguard,
+};
 use crate::exposition::{Format, Page};
+use crate::host::wireguard::{Interfaces, Reader};
 use crate::http::{self, MetricsWanted, Readiness, Source, TableWanted};
 use crate::model::node::Load;
 use crate::node::{self, Gpus, Listener};
+use crate::snapshot::Tunnel;
 use crate::upstream::{FetchError, Taken, fetch, merge};
 use crate::{host, upstream};
 
@@ -32,6 +36,7 @@ pub(super) struct Desk {
     own: Arc<Mutex<OwnTotals>>,
     jobs: Shown,
     node: Arc<NodeDesk>,
+    wireguard: Reader,
     started: Option<f64>,
 }
 
@@ -41,6 +46,7 @@ pub(super) struct Shows {
     upstreams: Vec<Upstream>,
     node_id: Option<String>,
     llm_ports: Vec<u16>,
+    peers: PeerNames,
     /// Whether nothing that is observed is in another network namespace than the agent.
     is_alone: bool,
     in_haste: bool,
@@ -52,6 +58,7 @@ impl Shows {
             upstreams: settings.upstreams.clone(),
             node_id: settings.node_id.clone(),
             llm_ports: settings.llm_ports.clone(),
+            peers: settings.peers.clone(),
             is_alone: settings.scope == Scope::Netns,
             in_haste: settings.jobs.look_at_processes(),
         }
@@ -131,15 +138,19 @@ impl Desk {
         jobs: Shown,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
-        Self { line, devices, readiness, shows, own: Arc::default(), jobs, node: Arc::new(NodeDesk::open()), started }
+        let (node, wireguard) = (Arc::new(NodeDesk::open()), Reader::default());
+        Self { line, devices, readiness, shows, own: Arc::default(), jobs, node, wireguard, started }
     }
 
-    /// The accountant's page; `None` only if the agent is about to end.
-    async fn scrape(&self, page: Page) -> Option<Scraped> {
+    /// The accountant's page, and what WireGuard says meanwhile; `None` only if the agent is about to end.
+    async fn scrape(&self, page: Page) -> Option<(Scraped, Vec<Tunnel>)> {
         let devices = self.devices.all().await;
+        let all = devices.iter().flatten();
+        let tunnels = Interfaces::of(all.map(|device| (device.name(), device.is_wireguard())));
         let (reply, answer) = oneshot::channel();
         self.line.send(Message::Scrape { devices, page, reply });
-        answer.await.ok()
+        let (scraped, tunnels) = tokio::join!(answer, self.wireguard.read(tunnels));
+        Some((scraped.ok()?, tunnels))
     }
 
     /// The pages of the other exporters, in the order of the configuration.
@@ -159,11 +170,11 @@ impl Source for Desk {
         let page = Page::new(format).only(wanted.families.iter().map(String::as_str));
         let fetched = async { (self.fetched().await, began.elapsed()) };
         let (scraped, (pages, fetching)) = tokio::join!(self.scrape(page), fetched);
-        let Some(scraped) = scraped else {
+        let Some((scraped, tunnels)) = scraped else {
             return Vec::new();
         };
         let (own, jobs, started) = (Arc::clone(&self.own), Arc::clone(&self.jobs), self.started);
-        let (node, shows) = (Arc::clone(&self.node), self.shows.borrow().clone());
+        let (node, shows, now) = (Arc::clone(&self.node), self.shows.borrow().clone(), unix_time());
         let finished = tokio::task::spawn_blocking(move || {
             let Scraped { mut page, services, snapshot, attribution, encode } = scraped;
             let merging = Instant::now();
@@ -175,6 +186,7 @@ impl Source for Desk {
             let upstream = fetching + merging.elapsed();
             let encoding = Instant::now();
             node.write(&shows, &mut page);
+            write_wireguard(&tunnels, &shows.peers, now.as_secs(), &mut page);
             if let Some(jobs) = jobs {
                 jobs.write(&mut page);
             }
@@ -226,6 +238,11 @@ impl Source for Desk {
         self.line.send(message);
         answer.await.unwrap_or(Ok(serde_json::Value::Null))
     }
+}
+
+/// 0 while the clock is before 1970.
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The stage's name of a table; `None` is the one of live sockets.

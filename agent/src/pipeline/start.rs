@@ -128,6 +128,10 @@ fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
         // Filters on interfaces that appear later go by rtnetlink.
         needed.push(Capability::CAP_NET_ADMIN);
     }
+    if host::wireguard::is_in_kernel() {
+        // It tells its peers to nobody else.
+        needed.push(Capability::CAP_NET_ADMIN);
+    }
     let kept = drop_all_but(&needed).context("cannot give up privileges")?;
     if kept.other_threads > 0 {
         tracing::warn!(threads = kept.other_threads, "threads that began before keep their privileges");

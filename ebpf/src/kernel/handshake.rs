@@ -15,9 +15,9 @@ use sockmeter_ebpf::stash::{BLOCK, Block};
 
 use super::begin::service_of;
 use super::bounds;
+use super::header::{Header, SYN};
 use super::maps::{HANDSHAKES, STASH};
 use super::outside::Kernel;
-use super::packet::{Header, SYN};
 use super::stash;
 use super::tcp::Tcp;
 

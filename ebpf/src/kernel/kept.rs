@@ -11,8 +11,8 @@ use sockmeter_ebpf::socket::OBSERVED;
 
 use super::atomic::{give, raise, take};
 use super::begin::service_of;
+use super::header::{Header, SYN};
 use super::maps::{CONN, SOCKET};
-use super::packet::{Header, SYN};
 use super::reading::{keep_early, read_inbound, socket};
 use super::stash;
 use super::tcp::{CLOSE, Tcp};

@@ -7,6 +7,7 @@ mod cgroup;
 mod end;
 mod globals;
 mod handshake;
+mod header;
 mod interface;
 mod kept;
 mod listing;

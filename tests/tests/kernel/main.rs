@@ -93,6 +93,8 @@ mod units;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
+/// WireGuard's own counters of its peers.
+mod wireguard;
 /// No program for packets.
 mod without_packets;
 /// Streams longer than sequence numbers reach.

@@ -1,8 +1,9 @@
 //! What wants devices and queueing disciplines that few machines have: a lossy path, WireGuard in the kernel. In virtual
 //! machines (`cargo xtask test vm`) they are there; elsewhere each test says what the kernel refused, and ends.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,9 +16,11 @@ use sockmeter_tests::nginx::Nginx;
 use sockmeter_tests::offer::taken;
 use sockmeter_tests::process::run;
 use sockmeter_tests::tally::{Tally, whole};
+use sockmeter_tests::tunnel::Told;
 use sockmeter_tests::wait;
 
 use crate::equal_books::balanced;
+use crate::wireguard::{both, echo, message, ours, states};
 
 const BIG: usize = 20_000_000;
 
@@ -178,30 +181,6 @@ fn tunnel(here: &Namespace, there: &Namespace) -> Result<bool> {
     Ok(true)
 }
 
-/// Sends `count` datagrams of `size` bytes through the tunnel, each answered by one of half the size.
-fn echo(here: &Namespace, there: &Namespace, addresses: [&str; 2], count: usize, size: usize) -> Result<()> {
-    let server = there.enter(|| Ok(UdpSocket::bind(addresses[1])?))?;
-    let client = here.enter(|| Ok(UdpSocket::bind(addresses[0])?))?;
-    for socket in [&server, &client] {
-        socket.set_read_timeout(Some(patience()))?;
-    }
-    let mut buffer = vec![7; size];
-    for _ in 0..count {
-        assert_eq!(client.send_to(&buffer, addresses[1])?, size);
-        let (received, from) = server.recv_from(&mut buffer)?;
-        assert_eq!(received, size);
-        server.send_to(&buffer[..size / 2], from)?;
-        assert_eq!(client.recv(&mut buffer)?, size / 2);
-    }
-    Ok(())
-}
-
-/// WireGuard's data message: the packet, padded to 16 bytes, and 32 bytes around it (`message_data_len` and
-/// `calculate_skb_padding`, `drivers/net/wireguard/{messages.h,send.c}`).
-fn message(packet: u64) -> u64 {
-    packet.next_multiple_of(16) + 32
-}
-
 #[test]
 fn wireguard_in_the_kernel_counts_messages_where_we_count_packets() -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
@@ -234,5 +213,55 @@ fn wireguard_in_the_kernel_counts_messages_where_we_count_packets() -> Result<()
     let said = agent.scrape()?;
     let kernel = said.sum("sockmeter_interface_kernel_bytes_total", &[("interface", "wg0"), ("direction", "transmit")]);
     assert_eq!(whole(kernel), device(&here)?[1][0]);
+    Ok(())
+}
+
+#[test]
+fn wireguard_in_the_kernel_tells_what_it_counts_of_each_peer() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    if !tunnel(&here, &there)? {
+        return Ok(());
+    }
+    // More than the kernel puts into one message; and one with more addresses than one message holds.
+    let mut others = here.command("wg");
+    others.args(["set", "wg0"]);
+    for number in 0..200 {
+        let key = format!("{number:04}{}=", "A".repeat(39));
+        let most = if number == 100 { 2_000 } else { 1 };
+        let addresses: Vec<String> =
+            (0..most).map(|at| format!("10.{}.{}.{}/32", 20 + number, at / 250, at % 250)).collect();
+        others.args(["peer", &key, "allowed-ips", &addresses.join(",")]);
+    }
+    run(&mut others)?;
+    let (agent, agent_there) = (Agent::start(&here, &[])?, Agent::start(&there, &[])?);
+    echo(&here, &there, ["10.9.0.1:5300", "10.9.0.2:5300"], 1, 100)?;
+    let (page, before) = both(&agent, &here, "wg0")?;
+    assert_eq!(ours(&page, "wg0")?.0, before);
+    echo(&here, &there, ["10.9.0.1:5300", "10.9.0.2:5300"], 50, 1_000)?;
+    let (page, after) = both(&agent, &here, "wg0")?;
+    assert_eq!(ours(&page, "wg0")?.0, after);
+    assert_eq!(after.len(), 201);
+    assert_eq!(states(&page, "wg0"), [Some(1.0), Some(0.0), Some(200.0)]);
+    let sum = |peers: &BTreeMap<String, Told>| {
+        [0, 1].map(|direction| peers.values().map(|peer| peer.transfer[direction]).sum::<u64>())
+    };
+    let sent = [50 * message(28 + 500), 50 * message(28 + 1_000)];
+    for direction in [0, 1] {
+        let grown = sum(&after)[direction] - sum(&before)[direction];
+        assert_eq!(grown.checked_sub(sent[direction]).map(|empty| empty % message(0)), Some(0));
+    }
+    let (page, there_now) = both(&agent_there, &there, "wg0")?;
+    assert_eq!(ours(&page, "wg0")?.0, there_now);
+    assert_eq!(there_now.len(), 1);
+    assert_eq!(states(&page, "wg0"), [Some(1.0), Some(0.0), Some(0.0)]);
+
+    // An interface that is made anew begins anew, and one without peers has none.
+    here.ip(&["link", "delete", "wg0"])?;
+    let page = agent.scrape_until("the interface to go", |page| states(page, "wg0") == [None; 3])?;
+    assert_eq!(ours(&page, "wg0")?.0, BTreeMap::new());
+    here.ip(&["link", "add", "wg0", "type", "wireguard"])?;
+    let page = agent.scrape_until("the interface", |page| states(page, "wg0") == [Some(0.0); 3])?;
+    assert_eq!(ours(&page, "wg0")?.0, BTreeMap::new());
     Ok(())
 }

@@ -82,9 +82,11 @@ fn all_threads_have(agent: &mut Agent<'_>, wanted: &Privileges) -> Result<usize>
     Ok(threads)
 }
 
-/// What filters on interfaces that appear later take where there are no tcx links (before 6.6).
-fn for_filters() -> Result<u64> {
-    Ok(if kernel::version()? < (6, 6) { NET_ADMIN } else { 0 })
+/// What filters on interfaces that appear later take where there are no tcx links (before 6.6), and the peers of WireGuard
+/// where it is in the kernel.
+fn for_interfaces() -> Result<u64> {
+    let is_wireguard_there = Path::new("/sys/module/wireguard").exists();
+    Ok(if kernel::version()? < (6, 6) || is_wireguard_there { NET_ADMIN } else { 0 })
 }
 
 fn posts(target: &str) -> Step {
@@ -131,7 +133,7 @@ fn a_running_agent_keeps_no_capability() -> Result<()> {
     fs::write(&config, "[service.scheduler]\nports = [8080]\n")?;
     let why = "the test is of what becomes of root's capabilities";
     let mut agent = Agent::start_as_root(&here, &["--config", &config.to_string_lossy()], why)?;
-    let wanted = Privileges::only(0, for_filters()?, 0);
+    let wanted = Privileges::only(0, for_interfaces()?, 0);
     // The main thread and the accountant.
     assert_eq!(all_threads_have(&mut agent, &wanted)?, 2);
     goes_on_counting(&agent, &here, &there)?;
@@ -156,7 +158,7 @@ fn scope_over_other_namespaces_keeps_what_entering_them_takes() -> Result<()> {
     let service = ["--scope", "host", "--service", "elsewhere=18473"];
     let mut agent = Agent::start_as_root(&here, &service, "CAP_SYS_ADMIN, to enter other namespaces")?;
     agent.scrape()?;
-    let wanted = Privileges::only(0, SYS_ADMIN | SYS_PTRACE | for_filters()?, 0);
+    let wanted = Privileges::only(0, SYS_ADMIN | SYS_PTRACE | for_interfaces()?, 0);
     all_threads_have(&mut agent, &wanted)?;
     Ok(())
 }
@@ -188,7 +190,7 @@ fn an_ordinary_user_with_three_capabilities_counts() -> Result<()> {
     let pins = pin_dir();
     let mut agent = Agent::start_as_ordinary_user(&here, &[], pins.clone())?;
     // Without CAP_SETPCAP the bounding set stays; nothing can be had from it with no_new_privs.
-    let wanted = Privileges::only(ordinary::USER, for_filters()?, BPF | NET_ADMIN | PERFMON);
+    let wanted = Privileges::only(ordinary::USER, for_interfaces()?, BPF | NET_ADMIN | PERFMON);
     assert_eq!(all_threads_have(&mut agent, &wanted)?, 2);
     goes_on_counting(&agent, &here, &there)?;
     let before = agent.scrape()?;

@@ -13,6 +13,7 @@ mod sockets;
 mod stats;
 mod tables;
 mod told;
+mod wireguard;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,7 @@ pub use self::live::live_sockets;
 pub use self::llm::write_llm_node;
 pub use self::node::write_node;
 pub use self::tables::{Table, Wanted};
+pub use self::wireguard::write_wireguard;
 
 /// Everything that was counted, as one scrape shows it.
 #[derive(Debug, Clone)]
