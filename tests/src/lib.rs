@@ -26,6 +26,7 @@ pub mod process;
 pub mod scheduler;
 pub mod server;
 pub mod tally;
+#[cfg(target_arch = "x86_64")]
 pub mod trace;
 pub mod tunnel;
 pub mod unit;

@@ -1,4 +1,5 @@
-//! Killing a process at a chosen one of its system calls (ptrace(2)), which no signal from outside would hit.
+//! Killing a process at a chosen one of its system calls (ptrace(2)), which no signal from outside would hit. Where registers
+//! have these names.
 
 use std::fs;
 
