@@ -6,7 +6,9 @@
 mod admission;
 mod answers;
 mod bounds;
+mod budget;
 mod gate;
+mod making;
 mod negotiation;
 mod page;
 mod server;
@@ -36,7 +38,7 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// What a reader of `/metrics` asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MetricsWanted {
     /// The form of the page.
     pub format: Format,
@@ -45,7 +47,7 @@ pub struct MetricsWanted {
 }
 
 /// The form of an exposition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     Text,
