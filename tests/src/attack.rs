@@ -101,7 +101,7 @@ pub fn slow_loris(server: SocketAddr, count: usize, enough: &AtomicBool) -> Resu
     Ok(said)
 }
 
-/// Keeps `count` connections that ask and never read, until `enough`: each asks again and again, for what `target` gives for
+/// Keeps `count` connections, from so many sources, that ask and never read, until `enough`: each asks again and again, for what `target` gives for
 /// the next number. Those that are closed are made again. Gives how many that were.
 ///
 /// # Errors
@@ -109,12 +109,13 @@ pub fn slow_loris(server: SocketAddr, count: usize, enough: &AtomicBool) -> Resu
 pub fn ask_and_do_not_read(
     server: SocketAddr,
     count: usize,
+    sources: usize,
     target: impl Fn(usize) -> String,
     enough: &AtomicBool,
 ) -> Result<usize> {
     let began = Instant::now();
     let deaf = |number| -> io::Result<TcpStream> {
-        let stream = connect(server, number)?;
+        let stream = connect(server, number % sources)?;
         // What does not fit is not asked: nobody takes it.
         stream.set_nonblocking(true)?;
         Ok(stream)
