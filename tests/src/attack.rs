@@ -101,6 +101,65 @@ pub fn slow_loris(server: SocketAddr, count: usize, enough: &AtomicBool) -> Resu
     Ok(said)
 }
 
+/// Keeps `count` connections, from so many sources, that ask and never read, until `enough`: each asks again and again, for what `target` gives for
+/// the next number. Those that are closed are made again. Gives how many that were.
+///
+/// # Errors
+/// When a connection cannot be made.
+pub fn ask_and_do_not_read(
+    server: SocketAddr,
+    count: usize,
+    sources: usize,
+    target: impl Fn(usize) -> String,
+    enough: &AtomicBool,
+) -> Result<usize> {
+    let began = Instant::now();
+    let deaf = |number| -> io::Result<TcpStream> {
+        let stream = connect(server, number % sources)?;
+        // What does not fit is not asked: nobody takes it.
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let mut all = (0..count).map(deaf).collect::<io::Result<Vec<_>>>()?;
+    let (mut asked, mut closed) = (0, 0);
+    while !enough.load(Ordering::Acquire) && began.elapsed() < LONGEST {
+        for (number, stream) in all.iter_mut().enumerate() {
+            asked += 1;
+            match stream.write(format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", target(asked)).as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    *stream = deaf(number)?;
+                    closed += 1;
+                }
+                _ => {}
+            }
+        }
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(closed)
+}
+
+/// Asks for a target, reads a little of the answer now and then, and gives how many bytes came and how many its head
+/// announced.
+///
+/// # Errors
+/// When the connection breaks before, or what comes is no answer.
+pub fn read_slowly(server: SocketAddr, target: &str, at_once: usize) -> Result<[usize; 2]> {
+    let mut stream = connect(server, 0)?;
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let (mut answer, mut piece) = (Vec::new(), vec![0; at_once]);
+    loop {
+        match stream.read(&mut piece)? {
+            0 => break,
+            bytes => answer.extend_from_slice(piece.get(..bytes).unwrap_or_default()),
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").context("no complete head")?;
+    let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default());
+    let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
+    Ok([answer.len().saturating_sub(end + 4), announced.parse()?])
+}
+
 /// Sends each of these on a connection of its own, and gives all status codes that came back. That a connection is closed
 /// without an answer is none.
 ///

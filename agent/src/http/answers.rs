@@ -15,13 +15,17 @@ use hyper::body::{Body, Bytes, Incoming};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Bounds, Gate, Source, Table, negotiation, page};
+use super::admission::Place;
+use super::budget::Share;
+use super::making::{Asked, Making};
+use super::{Bounds, Gate, MetricsWanted, Source, Table, negotiation, page};
 
 /// The routes over a source.
 pub(super) struct Answers<S> {
     pub(super) source: Arc<S>,
     pub(super) gate: Gate,
     pub(super) bounds: Bounds,
+    pub(super) making: Making,
 }
 
 /// What the routes are.
@@ -48,10 +52,12 @@ impl Route {
 }
 
 impl<S: Source> Answers<S> {
-    /// The answer to a request whose head is complete.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// The answer to a request whose head is complete; its place is told when its body is, too.
+    pub(super) async fn answer(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        let answer = match self.refusal(&head, body).await {
+        let refusal = self.refusal(&head, body).await;
+        place.asked();
+        let answer = match refusal {
             Some(refusal) => refusal,
             None => self.allowed(&head).await,
         };
@@ -110,10 +116,16 @@ impl<S: Source> Answers<S> {
         }
         match route {
             Route::Health => json_answer(StatusCode::OK, &json!({"status": "healthy"})),
-            Route::Metrics => self.metrics(head).await,
+            Route::Metrics => {
+                let wanted = negotiation::wanted(&head.headers, head.uri.query());
+                self.make(Asked::Metrics(wanted, negotiation::gzip(&head.headers))).await
+            }
             Route::Readiness => self.readiness(),
-            Route::Stats => json_answer(StatusCode::OK, &self.source.stats().await),
-            Route::Table(table) => self.table(table, head).await,
+            Route::Stats => self.make(Asked::Stats).await,
+            Route::Table(table) => match table.wanted(head.uri.query()) {
+                Ok(wanted) => self.make(Asked::Table(wanted)).await,
+                Err(message) => bad_query(&message),
+            },
             Route::Page => {
                 let page = page::page(&self.source.readiness());
                 let page = answer(StatusCode::OK, "text/html; charset=utf-8", page.into());
@@ -122,24 +134,22 @@ impl<S: Source> Answers<S> {
         }
     }
 
-    async fn metrics(&self, head: &http::request::Parts) -> Response<Full<Bytes>> {
-        let wanted = negotiation::wanted(&head.headers, head.uri.query());
-        let content_type = wanted.format.content_type();
-        let page = self.source.metrics(wanted).await;
-        let (page, compressed) = if negotiation::gzip(&head.headers) { compress(page).await } else { (page, false) };
-        let answer = with(answer(StatusCode::OK, content_type, page), VARY, "Accept, Accept-Encoding");
-        if compressed { with(answer, CONTENT_ENCODING, "gzip") } else { answer }
-    }
-
-    async fn table(&self, table: Table, head: &http::request::Parts) -> Response<Full<Bytes>> {
-        let answer = match table.wanted(head.uri.query()) {
-            Ok(wanted) => self.source.table(wanted).await,
-            Err(message) => Err(message),
-        };
-        match answer {
-            Ok(table) => json_answer(StatusCode::OK, &table),
-            Err(message) => problem(StatusCode::BAD_REQUEST, "bad query", &message),
-        }
+    /// What the source says, when it is this question's turn.
+    async fn make(&self, asked: Asked) -> Response<Full<Bytes>> {
+        let (source, question) = (Arc::clone(&self.source), asked.clone());
+        let made = self.making.answer(asked, async move {
+            match question {
+                Asked::Metrics(wanted, gzip) => metrics(&*source, wanted, gzip).await,
+                Asked::Stats => json_answer(StatusCode::OK, &source.stats().await),
+                Asked::Table(wanted) => match source.table(wanted).await {
+                    Ok(table) => json_answer(StatusCode::OK, &table),
+                    Err(message) => bad_query(&message),
+                },
+            }
+        });
+        made.await.unwrap_or_else(|| {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal error", "making the answer failed; the log says why")
+        })
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {
@@ -154,6 +164,16 @@ impl<S: Source> Answers<S> {
             .collect();
         json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "missing": missing}))
     }
+}
+
+async fn metrics(source: &impl Source, wanted: MetricsWanted, gzip: bool) -> Response<Full<Bytes>> {
+    let content_type = wanted.format.content_type();
+    let page = source.metrics(wanted).await;
+    let (mut page, compressed) = if gzip { compress(page).await } else { (page, false) };
+    // It may wait for its reader: not with twice the memory.
+    page.shrink_to_fit();
+    let answer = with(answer(StatusCode::OK, content_type, page), VARY, "Accept, Accept-Encoding");
+    if compressed { with(answer, CONTENT_ENCODING, "gzip") } else { answer }
 }
 
 /// The page compressed, on a thread of its own: a large one would hold up everything else on ours. If that fails the
@@ -194,6 +214,10 @@ fn problem(status: StatusCode, error: &str, message: &str) -> Response<Full<Byte
     json_answer(status, &json!({"error": error, "message": message}))
 }
 
+fn bad_query(message: &str) -> Response<Full<Bytes>> {
+    problem(StatusCode::BAD_REQUEST, "bad query", message)
+}
+
 fn with(mut answer: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
     answer.headers_mut().insert(name, HeaderValue::from_static(value));
     answer
@@ -211,5 +235,7 @@ fn without_body(answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let mut fields = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(length))]);
     fields.extend(head.headers);
     head.headers = fields;
+    // Nothing of the page goes out.
+    head.extensions.remove::<Share>();
     Response::from_parts(head, Full::default())
 }

@@ -9,8 +9,15 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_a_peer: usize,
-    /// Time that a new connection keeps its place whoever else comes: for a head that is on its way.
+    /// Time that a connection keeps its place whoever else comes: a new one for a head that is on its way, one that is
+    /// answered for its client to take a byte.
     pub grace: Duration,
+    /// Time that others wait in the kernel's queue, from when the last of those who have all the places has asked; from then
+    /// on they are refused while none of these is answered.
+    pub making_time: Duration,
+    /// Bytes of answers that wait for their readers, all connections together. A further one is made while there are less,
+    /// so it may be as many more as the largest has.
+    pub answer_bytes: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's body.
@@ -29,6 +36,8 @@ impl Default for Bounds {
             connections: 256,
             connections_a_peer: 32,
             grace: Duration::from_millis(50),
+            making_time: Duration::from_millis(250),
+            answer_bytes: 16 << 20,
             head_bytes: 16 << 10,
             body_bytes: 1 << 20,
             head_time: Duration::from_secs(10),

@@ -6,7 +6,9 @@
 mod admission;
 mod answers;
 mod bounds;
+mod budget;
 mod gate;
+mod making;
 mod negotiation;
 mod page;
 mod server;
@@ -33,10 +35,13 @@ pub trait Source: Send + Sync + 'static {
 
     /// One table as JSON, or what is wrong with the question.
     fn table(&self, wanted: TableWanted) -> impl Future<Output = Result<serde_json::Value, String>> + Send;
+
+    /// Pages that nobody took were dropped: free memory may go back to the system.
+    fn has_dropped(&self) {}
 }
 
 /// What a reader of `/metrics` asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MetricsWanted {
     /// The form of the page.
     pub format: Format,
@@ -45,7 +50,7 @@ pub struct MetricsWanted {
 }
 
 /// The form of an exposition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     Text,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Admitted, Place};
 use super::answers::Answers;
+use super::budget::Share;
+use super::making::Making;
 use super::watched::Watched;
 use super::{Bounds, Gate, Source};
 
@@ -61,7 +65,9 @@ impl Server {
     pub async fn serve<S: Source>(self, source: Arc<S>, stop: CancellationToken) {
         let Self { listener, gate, bounds, .. } = self;
         let admission = Admission::new(&bounds);
-        let answers = Arc::new(Answers { source, gate, bounds });
+        let told = Arc::clone(&source);
+        let making = Making::new(Arc::clone(&admission), move || told.has_dropped());
+        let answers = Arc::new(Answers { source, gate, bounds, making });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -100,12 +106,14 @@ impl Server {
     }
 }
 
-/// A place for a connection from this address as soon as there is one, `None` if everybody else is being answered.
+/// A place for a connection from this address as soon as there is one, `None` if everybody else waits for an answer that
+/// takes long.
 async fn place(admission: &Arc<Admission>, peer: IpAddr) -> Option<Place> {
     loop {
+        let changed = admission.changed();
         match admission.admit(peer, Instant::now()) {
             Admitted::Now(place) => return Some(place),
-            Admitted::After(time) => sleep(time).await,
+            Admitted::After(time) => changed.within(time).await,
             Admitted::Not => return None,
         }
     }
@@ -137,7 +145,7 @@ impl<S: Source> Connection<S> {
             }
         };
         tokio::select! {
-            () = place.evicted() => tracing::debug!(%peer, "closed a connection without a complete request for another one"),
+            () = place.evicted() => tracing::debug!(%peer, "closed a connection that kept us waiting, for another one"),
             result = served => if let Err(error) = result {
                 tracing::debug!(%peer, error = format!("{error:#}"), "a connection ended early");
             },
@@ -148,8 +156,14 @@ impl<S: Source> Connection<S> {
         let bounds = self.answers.bounds;
         let stream = Watched::new(stream, Arc::clone(&self.place), bounds.answer_time);
         let service = service_fn(|request| async {
-            self.place.head_complete();
-            Ok::<_, Infallible>(self.answers.answer(request).await)
+            self.place.taken().await;
+            let mut answer = self.answers.answer(request, &self.place).await;
+            self.place.sends(answer.extensions_mut().remove::<Share>());
+            // Others wait: one answer for each.
+            if self.place.is_the_last() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         });
         let conversation = http1::Builder::new()
             .timer(TokioTimer::new())

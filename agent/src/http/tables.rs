@@ -1,7 +1,7 @@
 //! Which table a request asks for, and what of it. What is in it is the source's.
 
 /// The tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// The live sockets, each by itself.
     Sockets,
@@ -14,7 +14,7 @@ pub enum Table {
 }
 
 /// What of a table is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableWanted {
     /// Which.
     pub table: Table,

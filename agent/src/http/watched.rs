@@ -1,4 +1,4 @@
-//! A stream that tells when an answer has gone out, and gives up on a reader that does not take it.
+//! A stream that tells whether an answer goes out and when it has gone, and gives up on a reader that does not take it.
 
 use std::io;
 use std::pin::Pin;
@@ -29,11 +29,20 @@ impl<S> Watched<S> {
         Self { stream, place, patience, unflushed: false, overdue: None }
     }
 
+    /// Notes whether a write took something.
+    fn moved(&mut self, written: &Poll<io::Result<usize>>) {
+        self.unflushed = true;
+        if let Poll::Ready(Ok(_)) = written {
+            self.place.moves();
+        }
+    }
+
     /// Passes on what a write said; one that has to wait starts the time.
     fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             return written;
         }
+        self.place.stalls();
         let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep(self.patience)));
         ready!(overdue.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader does not take its answer")))
@@ -49,8 +58,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.unflushed = true;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.moved(&written);
         this.in_time(context, written)
     }
 
@@ -60,8 +69,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.unflushed = true;
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
+        this.moved(&written);
         this.in_time(context, written)
     }
 

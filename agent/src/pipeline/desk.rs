@@ -161,6 +161,10 @@ impl Desk {
 }
 
 impl Source for Desk {
+    fn has_dropped(&self) {
+        host::memory::give_back();
+    }
+
     async fn metrics(&self, wanted: MetricsWanted) -> Vec<u8> {
         let began = Instant::now();
         let format = match wanted.format {

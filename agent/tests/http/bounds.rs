@@ -93,13 +93,14 @@ fn the_33rd_connection_of_a_peer_is_refused_while_32_are_being_answered() {
     let (asked, mut heard) = mpsc::unbounded_channel();
     let serving = Serving::open(Given { permits: Semaphore::new(0), asked: Some(asked), ..Given::default() });
     let mut served: Vec<_> = (0..32)
-        .map(|_| {
+        .map(|number| {
             let mut stream = serving.connect();
-            write_request(&mut stream, "GET /metrics", &[]);
-            assert_eq!(heard.blocking_recv().unwrap().families, Vec::<String>::new());
+            write_request(&mut stream, &format!("GET /metrics?name[]={number}"), &[]);
             stream
         })
         .collect();
+    // One is made at a time, the others wait for that.
+    assert_eq!(heard.blocking_recv().unwrap().families, ["0"]);
     assert!(is_closed(&mut serving.connect()));
     let mut other = serving.connect_from(2);
     write_request(&mut other, "GET /healthz", &[]);
@@ -112,7 +113,9 @@ fn the_33rd_connection_of_a_peer_is_refused_while_32_are_being_answered() {
 
 #[test]
 fn a_reader_that_does_not_read_loses_its_place() {
-    let bounds = Bounds { connections: 1, answer_time: Duration::from_millis(50), ..Bounds::default() };
+    // Nobody takes the only place from it: its own time ends it.
+    let grace = Duration::from_hours(1);
+    let bounds = Bounds { connections: 1, grace, answer_time: Duration::from_millis(50), ..Bounds::default() };
     let page = vec![b'x'; 64 << 20];
     let serving = Serving::with(Given { page, ..Given::default() }, &Access::default(), bounds);
     let mut slow = serving.connect();
@@ -170,4 +173,79 @@ fn a_stop_does_not_wait_for_an_answer_that_never_comes() {
     assert_eq!(heard.blocking_recv().unwrap().families, Vec::<String>::new());
     serving.stop();
     assert!(is_closed(&mut asking));
+}
+
+#[test]
+fn all_who_ask_before_a_page_is_begun_get_the_same_one() {
+    let (asked, mut heard) = mpsc::unbounded_channel();
+    let serving = Serving::open(Given { permits: Semaphore::new(0), asked: Some(asked), ..Given::default() });
+    let ask = |number: usize| {
+        let mut stream = serving.connect();
+        write_request(&mut stream, &format!("GET /metrics?name[]={number}"), &[]);
+        stream
+    };
+    let mut first = ask(0);
+    assert_eq!(heard.blocking_recv().unwrap().families, ["0"]);
+    // The page that is being made may be older than these questions.
+    let mut others: Vec<_> = [0, 1, 0, 1, 0].map(ask).into();
+    // Those have been read when this one is answered, which came after them.
+    assert_eq!(serving.ask("GET /healthz", &[]).status, 200);
+    serving.source.permits.add_permits(3);
+    assert_eq!(Answer::read(&mut first).text(), "text page\n");
+    for stream in &mut others {
+        assert_eq!(Answer::read(stream).text(), "text page\n");
+    }
+    let mut made = [heard.blocking_recv().unwrap().families, heard.blocking_recv().unwrap().families].concat();
+    made.sort();
+    assert_eq!(made, ["0", "1"]);
+    assert_eq!(heard.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+}
+
+#[test]
+fn of_what_is_asked_in_advance_nothing_is_made_before_the_answer_is_taken() {
+    let (asked, mut heard) = mpsc::unbounded_channel();
+    let serving = Serving::open(Given {
+        page: vec![b'x'; 64 << 20],
+        permits: Semaphore::new(4),
+        asked: Some(asked),
+        ..Given::default()
+    });
+    let mut greedy = serving.connect();
+    greedy.write_all(&b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n".repeat(3)).unwrap();
+    heard.blocking_recv().unwrap();
+    greedy.read_exact(&mut [0; 1]).unwrap();
+    assert_eq!(serving.ask("GET /metrics", &[]).body.len(), (64 << 20) + 5);
+    heard.blocking_recv().unwrap();
+    assert_eq!(heard.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+}
+
+#[test]
+fn a_reader_is_answered_while_others_ask_and_do_not_read() {
+    let (asked, mut heard) = mpsc::unbounded_channel();
+    let page = vec![b'x'; 20 << 20];
+    let bounds = Bounds { answer_bytes: 32 << 20, ..Bounds::default() };
+    let serving = Serving::with(Given { page, asked: Some(asked), ..Given::default() }, &Access::default(), bounds);
+    let mut greedy: Vec<_> = (0..200)
+        .map(|number| {
+            let mut stream = serving.connect_from(u8::try_from(number % 10).unwrap() + 1);
+            // Different questions have different pages.
+            write_request(&mut stream, &format!("GET /metrics?name[]={number}"), &[]);
+            stream
+        })
+        .collect();
+    for last in [1, 99] {
+        let mut reader = serving.connect_from(last);
+        write_request(&mut reader, "GET /metrics", &[]);
+        assert_eq!(Answer::read(&mut reader).body.len(), (20 << 20) + 5, "from 127.0.0.{last}");
+    }
+    // Two fill the budget: whoever was answered before these has lost its page.
+    let mut whole = 0;
+    for stream in &mut greedy {
+        let mut bytes = Vec::new();
+        // Cut off, or reset: both mean that it lost its place.
+        let _ = stream.read_to_end(&mut bytes);
+        whole += usize::from(bytes.len() > 20 << 20);
+    }
+    let made = std::iter::from_fn(|| heard.try_recv().ok()).count();
+    assert_eq!((made, whole <= 2), (202, true), "{whole} whole pages");
 }

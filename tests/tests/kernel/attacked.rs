@@ -8,7 +8,9 @@ use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context as _, Result, anyhow};
 use sockmeter_tests::agent::{Agent, only_the_scrape_is_left};
-use sockmeter_tests::attack::{crowd, garbage, huge_heads, make_room_for, slow_loris, statuses, wrong_tokens};
+use sockmeter_tests::attack::{
+    ask_and_do_not_read, crowd, garbage, huge_heads, make_room_for, read_slowly, slow_loris, statuses, wrong_tokens,
+};
 use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
@@ -111,5 +113,91 @@ fn under_attack_readers_are_answered_and_the_books_are_right() -> Result<()> {
     let memory = most_memory(&mut agent)?;
     eprintln!("{scrapes} scrapes, {} exchanges, {quiet} KiB before and {memory} KiB at most", clients.exchanges());
     assert!(memory < MOST_MEMORY, "{memory} KiB of memory");
+    Ok(())
+}
+
+/// Endpoints for a page of several megabytes.
+const ENDPOINTS: usize = 2_000;
+/// Connections that ask and do not read.
+const DEAF: usize = 200;
+
+/// A name in which nobody sees a number or an identifier.
+fn path(number: usize) -> String {
+    let digits = format!("{number:04}");
+    format!("/{}", digits.bytes().map(|digit| char::from(digit + (b'k' - b'0'))).collect::<String>())
+}
+
+/// Every path once more, into the tally.
+fn play_all(namespace: &Namespace, clients: &mut Tally) -> Result<()> {
+    let steps: Vec<_> = (0..ENDPOINTS)
+        .map(|number| Step { method: "POST", target: path(number), body: 9, ..Step::default() })
+        .collect();
+    let connections: Vec<_> = steps.chunks(ENDPOINTS / 4).map(<[Step]>::to_vec).collect();
+    for count in play(namespace, "127.0.0.1", 8080, &connections)? {
+        count.tally(clients, &count.target);
+    }
+    Ok(())
+}
+
+/// Scrapes from this address until the page is the books; none of the scrapes may fail.
+fn scrape_from(namespace: &Namespace, agent: &Agent<'_>, address: &str, clients: &Tally) -> Result<Page> {
+    let url = format!("{}/metrics", agent.url());
+    let curl = ["-sS", "--fail", "--max-time", "60", "--interface", address, &url];
+    wait::until("the page to be the books", || {
+        let page = Page::parse(run(namespace.command("curl").args(curl))?)?;
+        Ok(Tally::of_page(&page, "scheduler").differences(clients).is_empty().then_some(page))
+    })
+}
+
+#[test]
+fn clients_that_do_not_read_cost_little_memory_and_nobody_an_answer() -> Result<()> {
+    make_room_for(DEAF)?;
+    let namespace = Namespace::new()?;
+    let _server = chunked_server(&namespace, 8080)?;
+    let files = tempfile::tempdir()?;
+    let file = files.path().join("sockmeter.toml");
+    std::fs::write(&file, format!("[service.scheduler]\nports = [8080]\nendpoint_limit = {ENDPOINTS}\n"))?;
+    let mut agent = Agent::start(&namespace, &["--config", &file.to_string_lossy()])?;
+    let port: SocketAddr = agent.url().trim_start_matches("http://").parse()?;
+
+    let mut clients = Tally::default();
+    play_all(&namespace, &mut clients)?;
+    let page = scrape_from(&namespace, &agent, "127.0.0.1", &clients)?;
+    assert!(page.text().len() > 4 << 20, "a page of {} bytes", page.text().len());
+    let quiet = most_memory(&mut agent)?;
+    // The whole page, asked for in a way of its own each time: these have no page in common.
+    let families: Vec<_> =
+        page.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let all = families.iter().map(|family| format!("name[]={family}&")).collect::<String>();
+    let whole = |number: usize| format!("/metrics?{all}name[]={number}");
+    let enough = AtomicBool::new(false);
+    let closed = thread::scope(|scope| -> Result<usize> {
+        let (here, whole, enough) = (&namespace, &whole, &enough);
+        let same = scope
+            .spawn(move || here.enter(|| ask_and_do_not_read(port, DEAF / 2, 9, |_| "/metrics".to_owned(), enough)));
+        let different = scope.spawn(move || here.enter(|| ask_and_do_not_read(port, DEAF / 2, 9, whole, enough)));
+        let answered = (|| {
+            for _ in 0..3 {
+                play_all(here, &mut clients)?;
+                for address in ["127.0.0.1", "127.0.0.99"] {
+                    scrape_from(here, &agent, address, &clients)?;
+                }
+                let [came, announced] = here.enter(|| read_slowly(port, "/metrics", 256 << 10))?;
+                assert_eq!(came, announced, "bytes of a page that is read slowly");
+            }
+            Ok(())
+        })();
+        enough.store(true, Ordering::Release);
+        let closed = joined(same)? + joined(different)?;
+        answered.map(|()| closed)
+    })?;
+    let page = until_all_is_over(&namespace, &agent, &clients)?;
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    balanced(&page);
+    let memory = most_memory(&mut agent)?;
+    let size = page.text().len();
+    eprintln!("a page of {size} bytes, {closed} lost their places, {quiet} KiB before and {memory} KiB at most");
+    assert!(memory < MOST_MEMORY, "{memory} KiB of memory");
+    assert!(closed > DEAF, "only {closed} of those who do not read lost their places");
     Ok(())
 }
