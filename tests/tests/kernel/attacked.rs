@@ -168,8 +168,9 @@ fn clients_that_do_not_read_cost_little_memory_and_nobody_an_answer() -> Result<
     // The whole page, asked for in a way of its own each time: these have no page in common.
     let families: Vec<_> =
         page.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let all = families.iter().map(|family| format!("name[]={family}&")).collect::<String>();
-    let whole = |number: usize| format!("/metrics?{all}name[]={number}");
+    let all: Vec<String> = families.iter().map(|family| format!("name[]={family}")).collect();
+    let all = all.join("&");
+    let whole = |number: usize| format!("/metrics?{all}&name[]={number}");
     let enough = AtomicBool::new(false);
     let closed = thread::scope(|scope| -> Result<usize> {
         let (here, whole, enough) = (&namespace, &whole, &enough);
