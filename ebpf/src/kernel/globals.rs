@@ -28,7 +28,7 @@ static NUMBERS: [u32; HIERARCHIES] = [NO_HIERARCHY; HIERARCHIES];
 #[unsafe(no_mangle)]
 static FOLLOW_UDP: u32 = 1;
 
-/// Bytes in the journal from which on the reader is woken up.
+/// Bytes in the journal, a power of two, by which the reader is woken up each time that it has filled by as many more.
 #[unsafe(no_mangle)]
 static JOURNAL_WAKE: u64 = 0;
 

@@ -33,10 +33,10 @@ fn output(from: *const c_void, len: u64) -> bool {
     // SAFETY: `from` has `len` bytes, which the verifier checks.
     unsafe {
         let waiting = bpf_ringbuf_query(address(&JOURNAL), u64::from(BPF_RB_AVAIL_DATA));
-        // The reader comes by at every scrape anyway, and waking it costs more than all the rest: so only once, when it
-        // is late.
-        let wake = journal_wake();
-        let is_late = waiting < wake && waiting + len + 8 >= wake;
+        // The reader comes by at every scrape anyway, and waking it costs more than all the rest: so only when one more such
+        // part of the ring is full. Not when the first is: of two CPUs that fill it together, neither may see that it did.
+        let parts = !(journal_wake().wrapping_sub(1));
+        let is_late = (waiting ^ (waiting + len + 8)) & parts != 0;
         let flags = if is_late { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         bpf_ringbuf_output(address(&JOURNAL), from.cast_mut(), len, u64::from(flags)) == 0
     }
