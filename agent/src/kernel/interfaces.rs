@@ -15,7 +15,7 @@ use super::device::Device;
 use super::pattern::matches;
 use super::pins::Pins;
 use super::retired::Kept;
-use super::{Refusal, filters, programs, syscall, take};
+use super::{Refusal, filters, links, programs, syscall, take};
 use crate::snapshot::{InterfaceCounters, ProgramState};
 
 pub(super) const INTERFACE: usize = size_of::<Interface>();
@@ -241,9 +241,14 @@ impl Interfaces {
         by_name.into_values().collect()
     }
 
-    pub(super) fn states(&self) -> Vec<ProgramState> {
-        let states = self.attached.values().flat_map(|attached| {
-            PROGRAMS.map(|(program, _)| programs::state(program, &attached.name, attached.problem.clone()))
+    pub(super) fn states(&self, pins: Option<&Pins>) -> Vec<ProgramState> {
+        let states = self.attached.iter().flat_map(|(index, attached)| {
+            PROGRAMS.map(|(program, _)| {
+                // A filter has no pin of this name.
+                let pin = pins.map(|pins| pins.link(&link_name(program, *index))).filter(|pin| pin.exists());
+                let problem = attached.problem.clone().or_else(|| links::problem(&pin?));
+                programs::state(program, &attached.name, problem)
+            })
         });
         states.collect()
     }

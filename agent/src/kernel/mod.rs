@@ -13,6 +13,7 @@ mod hierarchies;
 mod holders;
 mod interfaces;
 mod journal;
+mod links;
 mod listing;
 mod namespaces;
 mod object;
@@ -310,7 +311,12 @@ impl Kernel {
     #[must_use]
     pub fn programs(&self) -> Vec<ProgramState> {
         let mut states = self.programs.clone();
-        states.extend(self.interfaces.states());
+        if let Some(pins) = &self.pins {
+            for state in &mut states {
+                state.problem = links::problem(&pins.link(&state.program));
+            }
+        }
+        states.extend(self.interfaces.states(self.pins.as_ref()));
         for state in &mut states {
             self.running.fill(state);
         }

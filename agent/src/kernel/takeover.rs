@@ -12,7 +12,7 @@ use sockmeter_ebpf::stash::Stash;
 
 use super::interfaces::interface_of;
 use super::pins::Pins;
-use super::{PINNED, Refusal, programs};
+use super::{PINNED, Refusal, links, programs};
 
 /// What `LAYOUT` holds: the layout's version, and the fingerprint and the cgroup of the programs that are attached. All
 /// zero until a start is complete.
@@ -79,6 +79,12 @@ pub(super) fn look(pins: &Pins, wanted: Layout, may_stay: bool, programs: &[&str
         let pinned = MapData::from_pin(pins.map(name)).ok().and_then(|map| Some(map.info().ok()?.value_size()));
         if pinned.is_some_and(|pinned| usize::try_from(pinned).ok() != Some(size)) {
             return Err(unknown(format!("has a map {name} of another build")));
+        }
+    }
+    for name in pins.links().iter().filter(|name| interface_of(name).is_none()) {
+        // One that somebody ended takes no program any more.
+        if links::problem(&pins.link(name)).is_some() {
+            std::fs::remove_file(pins.link(name)).map_err(failed)?;
         }
     }
     let is_whole = programs.iter().all(|name| pins.link(name).exists())

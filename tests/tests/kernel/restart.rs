@@ -1,6 +1,7 @@
 //! Killed, stopped, started again: the books go on without a gap, a reset or a double count.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -9,6 +10,7 @@ use sockmeter_tests::client::{Step, chunked_server, play};
 use sockmeter_tests::connection::{Request, counted, exchange, open};
 use sockmeter_tests::load::load;
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::process::run;
 use sockmeter_tests::server::{ANSWER, Server};
 use sockmeter_tests::tally::Tally;
 #[cfg(target_arch = "x86_64")]
@@ -108,4 +110,53 @@ fn another_size_of_the_ring_in_the_configuration_changes_nothing() -> Result<()>
     exact(&agent, &clients, all)?;
     server.finish()?;
     Ok(())
+}
+
+/// The programs of which the page says that they are not attached.
+fn detached(agent: &Agent<'_>) -> Result<Vec<String>> {
+    let page = agent.scrape()?;
+    let programs = page.family("sockmeter_program_attached").filter(|(_, attached)| *attached == 0.0);
+    let mut names: Vec<String> = programs.filter_map(|(mut labels, _)| labels.remove("program")).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn what_somebody_else_detached_is_told_and_attached_again_by_the_next_start() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let _server = chunked_server(&namespace, 8080)?;
+    let mut clients = Tally::default();
+    let mut play_and_tally = || -> Result<()> {
+        for count in play(&namespace, "127.0.0.1", 8080, &posts(50))? {
+            count.tally(&mut clients, "/jobs");
+        }
+        Ok(())
+    };
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    play_and_tally()?;
+    agent.scrape()?;
+    assert_eq!(detached(&agent)?, Vec::<String>::new());
+    let mut ended = vec!["packet_received", "packet_sent"];
+    for name in &ended {
+        run(Command::new("bpftool").args(["link", "detach", "pinned"]).arg(pins.join("links").join(name)))?;
+    }
+    // A filter, where there is no tcx, is no link.
+    let of_loopback = pins.join("links/interface_sends-1");
+    if of_loopback.exists() {
+        run(Command::new("bpftool").args(["link", "detach", "pinned"]).arg(of_loopback))?;
+        ended.insert(0, "interface_sends");
+    }
+    assert_eq!(detached(&agent)?, ended);
+    let removed = "connection_ends";
+    fs::remove_file(pins.join("links").join(removed))?;
+    ended.insert(0, removed);
+    assert_eq!(detached(&agent)?, ended);
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    std::mem::forget(agent);
+    let agent = Agent::start_pinned(&namespace, &[], pins)?;
+    assert_eq!(detached(&agent)?, Vec::<String>::new());
+    play_and_tally()?;
+    agrees(|| agent.scrape(), &clients)
 }
