@@ -1,15 +1,15 @@
-//! `cargo xtask bench`: builds the agent as it is released, and the benchmark, and runs that as root. The benchmark itself
+//! `cargo xtask bench`: builds the agent as it is shipped, and the benchmark, and runs that as root. The benchmark itself
 //! is in `tests/bench`.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use crate::dist;
 use crate::kernel_side;
 use crate::setup;
-use crate::steps::{Steps, output_of, run, words};
+use crate::steps::{Steps, run, words};
 use crate::workspace::Workspace;
 
 /// Peers that come from the crates registry.
@@ -19,7 +19,8 @@ const PEERS: [&str; 2] = ["bandwhich", "prometheus_wireguard_exporter"];
 pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[String]) -> Result<()> {
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    let agent = steps.step("build the agent, static", "cargo xtask bench", || static_agent(workspace))?;
+    // Another one would be another size, and its allocator another's.
+    let agent = dist::build_for_release(workspace, steps)?;
     let benchmark = steps.step("build the benchmark", "cargo build --release --package sockmeter-tests", || {
         run(workspace.cargo().args([
             "build",
@@ -42,21 +43,6 @@ pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[S
     // In our place, so that Ctrl-C ends nobody who would have to wait for it to clear up.
     let error = command.exec();
     Err(error).with_context(|| format!("cannot run {}", words(&command)))
-}
-
-/// The agent with no library of the system's inside it but linked in. With the target named, build scripts and macros
-/// are not built that way.
-fn static_agent(workspace: &Workspace) -> Result<PathBuf> {
-    let version = output_of(workspace.program("rustc").arg("-vV")).context("rustc does not run")?;
-    let Some(target) = version.lines().find_map(|line| line.strip_prefix("host: ")) else {
-        bail!("rustc -vV names no host");
-    };
-    run(workspace
-        .cargo()
-        .args(["build", "--release", "--package", "sockmeter", "--target", target])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
-    Ok(workspace.target().join(target).join("release/sockmeter"))
 }
 
 /// Installs what is missing below `target/`, so that nothing else on the machine changes. One that cannot be installed

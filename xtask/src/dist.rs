@@ -18,13 +18,18 @@ const ALONE: &str = "cargo xtask dist";
 pub(crate) fn dist(workspace: &Workspace, steps: &Steps) -> Result<()> {
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
-    let built = build(workspace, steps, &["--release"], "release")?;
+    let built = build_for_release(workspace, steps)?;
     let folder = workspace.root.join("target/dist");
     fs::create_dir_all(&folder)?;
     let place = folder.join("sockmeter");
     fs::copy(&built, &place).with_context(|| format!("cannot write {}", place.display()))?;
     steps.say(format_args!("built {}, {} bytes", place.display(), fs::metadata(&place)?.len()));
     Ok(())
+}
+
+/// Builds it as it is shipped.
+pub(crate) fn build_for_release(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
+    build(workspace, steps, &["--release"], "release")
 }
 
 /// Builds it the quick way, for tests.
