@@ -30,7 +30,7 @@ struct Peer {
     page: Option<&'static str>,
 }
 
-const PEERS: [Peer; 4] = [
+const PEERS: [Peer; 5] = [
     Peer {
         name: "prometheus-node-exporter",
         from: "Debian package prometheus-node-exporter",
@@ -38,6 +38,7 @@ const PEERS: [Peer; 4] = [
         page: Some("http://127.0.0.1:9100"),
     },
     Peer { name: "nethogs", from: "Debian package nethogs", arguments: &["-t", "-a", "-d", "1"], page: None },
+    Peer { name: "tcptop", from: "Debian package libbpf-tools", arguments: &["-C", "1"], page: None },
     Peer {
         name: "bandwhich",
         from: "cargo install bandwhich",

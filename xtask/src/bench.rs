@@ -2,21 +2,61 @@
 //! is in `tests/bench`.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::dist;
 use crate::kernel_side;
 use crate::setup;
-use crate::steps::{Steps, run, words};
+use crate::steps::{Steps, output_of, run, words};
+use crate::vm;
 use crate::workspace::Workspace;
 
 /// Peers that come from the crates registry.
 const PEERS: [&str; 2] = ["bandwhich", "prometheus_wireguard_exporter"];
 
+/// The environment variable that tells the benchmark which agent to measure.
+const AGENT: &str = "SOCKMETER_BINARY";
+
+/// Takes an option and its value out of the arguments.
+fn take(arguments: &mut Vec<String>, option: &str) -> Result<Option<String>> {
+    let Some(at) = arguments.iter().position(|argument| argument == option) else {
+        return Ok(None);
+    };
+    arguments.remove(at);
+    if at == arguments.len() {
+        bail!("{option}: no value");
+    }
+    Ok(Some(arguments.remove(at)))
+}
+
+/// Runs the benchmark in a virtual machine.
+fn in_guest(
+    workspace: &Workspace,
+    steps: &Steps,
+    series: &str,
+    mut arguments: Vec<String>,
+    [agent, benchmark]: [&Path; 2],
+) -> Result<()> {
+    let [series] = vm::chosen(&[series.to_owned()])?[..] else {
+        bail!("--kernel {series}: wanted one series of kernels");
+    };
+    let out = if let Some(out) = take(&mut arguments, "--out")? {
+        PathBuf::from(out)
+    } else {
+        let date = output_of(Command::new("date").args(["-u", "+%Y-%m-%d"])).context("date does not run")?;
+        workspace.root.join(format!("docs/benchmarks/{}-guest-{series}", date.trim()))
+    };
+    let measuring = vm::Measuring { series, agent: (AGENT, agent), benchmark, arguments: &arguments, out: &out };
+    vm::measure(workspace, steps, &measuring)
+}
+
 /// Becomes the benchmark with these arguments. Returns only if that fails.
 pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[String]) -> Result<()> {
+    let mut arguments = arguments.to_vec();
+    let kernel = take(&mut arguments, "--kernel")?;
     setup::packages(steps)?;
     kernel_side::build(workspace, steps)?;
     // Another one would be another size, and its allocator another's.
@@ -35,9 +75,12 @@ pub(crate) fn run_benchmark(workspace: &Workspace, steps: &Steps, arguments: &[S
     if arguments.iter().any(|argument| argument == "--peers" || argument == "peers") {
         peers(workspace, steps);
     }
+    if let Some(series) = kernel {
+        return in_guest(workspace, steps, &series, arguments, [&agent, &benchmark]);
+    }
     let mut command = setup::as_root(&benchmark.to_string_lossy())
         .context("the benchmark needs root, and sudo wants a password\nhint: sudo -v, then again")?;
-    command.current_dir(&workspace.root).stdin(Stdio::null()).env("SOCKMETER_BINARY", &agent);
+    command.current_dir(&workspace.root).stdin(Stdio::null()).env(AGENT, &agent);
     command.args(arguments).arg("--tools").arg(workspace.tools());
     steps.say(words(&command));
     // In our place, so that Ctrl-C ends nobody who would have to wait for it to clear up.

@@ -63,9 +63,10 @@ enum Command {
     /// Measure what the agent costs, as root: `cargo xtask bench --quick`, `cargo xtask bench http --out DIR`
     ///
     /// Parts: start, resting, programs, growth, http, alone, bulk and, with --peers or by name, peers. Writes
-    /// docs/benchmarks/DATE-MACHINE unless --out says otherwise.
+    /// docs/benchmarks/DATE-MACHINE unless --out says otherwise. With --kernel it runs in a virtual machine with that kernel,
+    /// beside tools that want kprobes: `cargo xtask bench --kernel 6.1 peers`.
     Bench {
-        /// Parts, --quick, --peers, --out DIR
+        /// Parts, --quick, --peers, --out DIR, --kernel SERIES
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

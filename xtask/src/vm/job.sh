@@ -1,17 +1,6 @@
-# What the guest does: every test in a process of its own, a line for each on the second serial port. In front of this
-# stand the variables TESTS (the test binary), CHOSEN (parts of names, all tests if empty), FROM (the first of them to run, if
-# not the first of all), LIMIT (seconds for a test).
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TMPDIR=/run/tmp
-exec < /dev/null 3> /dev/ttyS1
-stty -F /dev/ttyS1 -opost
-mkdir -p /run/tmp /run/netns /run/wireguard /dev/pts /dev/shm
-mount -t tmpfs tmpfs /dev/shm
-mount -t devpts devpts /dev/pts
-mount -t cgroup2 none /sys/fs/cgroup
-mount -t bpf bpf /sys/fs/bpf
-ip link set lo up
-# As many open files as a test may want that makes 10,000 connections.
-ulimit -n 1048576
+# What the guest does: every test in a process of its own, a line for each. In front of this stand guest.sh and the variables
+# TESTS (the test binary), CHOSEN (parts of names, all tests if empty), FROM (the first of them to run, if not the first of
+# all), LIMIT (seconds for a test).
 echo "READY $(uname -r)" >&3
 failed=0
 for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); do
@@ -37,6 +26,4 @@ for name in $("$TESTS" --list --format terse $CHOSEN | sed -n 's/: test$//p'); d
     fi
 done
 echo "EXIT $failed" >&3
-sync
-echo o > /proc/sysrq-trigger
-sleep 60
+power_off

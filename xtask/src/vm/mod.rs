@@ -1,5 +1,7 @@
-//! `cargo xtask test vm`: the kernel tests under kernels of other versions, each in a virtual machine of its own.
+//! `cargo xtask test vm`: the kernel tests under kernels of other versions, each in a virtual machine of its own. The benchmark
+//! in one is `benchmark`'s.
 
+mod benchmark;
 mod boot;
 mod image;
 mod kernels;
@@ -14,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+pub(crate) use self::benchmark::{Measuring, measure};
 use self::kernels::Kernel;
 pub(crate) use self::kernels::{ENDS, Kernels, chosen};
 pub(crate) use self::report::End;
@@ -22,6 +25,7 @@ use crate::steps::{Steps, output_of};
 use crate::workspace::Workspace;
 
 const ALONE: &str = "cargo xtask test vm";
+const GUEST: &str = include_str!("guest.sh");
 const JOB: &str = include_str!("job.sh");
 /// What a translated CPU can carry of the tests' load, in per cent, unless `LOAD_VARIABLE` says otherwise.
 const LOAD: &str = "5";
@@ -175,7 +179,7 @@ fn job(workspace: &Workspace, order: &Order<'_>, agent: &Path, tests: &Path, ser
     let load = std::env::var(LOAD_VARIABLE).unwrap_or_else(|_| LOAD.to_owned());
     let chosen = if series == TOO_OLD.0 { TOO_OLD.1.to_owned() } else { order.filter.join(" ") };
     format!(
-        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} FROM={} LIMIT={LIMIT}\n{JOB}",
+        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} FROM={} LIMIT={LIMIT}\n{GUEST}{JOB}",
         quoted(&workspace.root.to_string_lossy()),
         order.agent_variable,
         quoted(&agent.to_string_lossy()),
