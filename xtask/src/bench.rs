@@ -49,6 +49,7 @@ fn in_guest(
         let date = output_of(Command::new("date").args(["-u", "+%Y-%m-%d"])).context("date does not run")?;
         workspace.root.join(format!("docs/benchmarks/{}-guest-{series}", date.trim()))
     };
+    arguments.extend(["--tools".to_owned(), workspace.tools().to_string_lossy().into_owned()]);
     let measuring = vm::Measuring { series, agent: (AGENT, agent), benchmark, arguments: &arguments, out: &out };
     vm::measure(workspace, steps, &measuring)
 }

@@ -14,7 +14,7 @@ const ALONE: &str = "cargo xtask setup";
 
 /// Each program that a test or a virtual machine may run, and the package that has it. A package without a program is known
 /// by a path.
-const PROGRAMS: [(&str, &str); 25] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
@@ -31,6 +31,7 @@ const PROGRAMS: [(&str, &str); 25] = [
     ("unshare", "util-linux"),
     ("faketime", "faketime"),
     ("iperf3", "iperf3"),
+    ("nethogs", "nethogs"),
     ("tc", "iproute2"),
     // What the agent is deployed with, and how.
     ("runc", "runc"),
