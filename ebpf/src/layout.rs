@@ -118,8 +118,10 @@ pub mod field {
     pub const SKC_LOCAL6: usize = 41;
     /// `struct sock_common`: skc_v6_daddr, likewise.
     pub const SKC_REMOTE6: usize = 42;
+    /// `struct tcp_sock`: rcv_mwnd_seq, the highest right edge of a window that was ever advertised; none before 7.1.
+    pub const RCV_MOST: usize = 43;
     /// How many.
-    pub const COUNT: usize = 43;
+    pub const COUNT: usize = 44;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -166,6 +168,7 @@ pub mod field {
         ("sock_common", "skc_daddr"),
         ("sock_common", "skc_v6_rcv_saddr"),
         ("sock_common", "skc_v6_daddr"),
+        ("tcp_sock", "rcv_mwnd_seq"),
     ];
 }
 

@@ -12,7 +12,7 @@ use super::globals::{follows_udp, only_netns};
 use super::maps::{LAYOUT, MAKER, SOCKET};
 use super::task::Task;
 use super::tcp::Tcp;
-use super::totals;
+use super::{totals, udp};
 
 /// `AF_INET`, `AF_INET6`.
 const FAMILIES: [u32; 2] = [2, 10];
@@ -24,8 +24,7 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     let family = unsafe { (*sk).family };
     if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
         note(sk.cast());
-        // SAFETY: a field of the program's context.
-        if only_netns() != 0 && follows_udp() && unsafe { (*sk).protocol } == u32::from(socket::UDP) {
+        if only_netns() != 0 && follows_udp() && udp::is(sk) {
             if let Some(socket) = SOCKET.of(sk.cast(), true) {
                 socket.protocol = socket::UDP;
             }
@@ -129,14 +128,13 @@ pub(super) fn socket_bound6(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn bound(sk: *mut bpf_sock) -> i32 {
-    // SAFETY: fields of the program's context.
-    let (protocol, port) = unsafe { ((*sk).protocol, (*sk).src_port) };
-    if protocol == u32::from(socket::UDP) && follows_udp() {
+    if udp::is(sk) && follows_udp() {
         if let Some(socket) = SOCKET.of(sk.cast(), only_netns() == 0) {
             note_again(sk.cast());
             socket.protocol = socket::UDP;
             socket.flags |= BOUND;
-            socket.port = port as u16;
+            // SAFETY: a field of the program's context.
+            socket.port = unsafe { (*sk).src_port } as u16;
         }
     }
     1
@@ -145,8 +143,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
 #[cgroup_sock(sock_release)]
 pub(super) fn socket_released(ctx: SockContext) -> i32 {
     let sk = ctx.sock;
-    // SAFETY: a field of the program's context.
-    if unsafe { (*sk).protocol } != u32::from(socket::UDP) || !follows_udp() {
+    if !udp::is(sk) || !follows_udp() {
         return 1;
     }
     let Some(socket) = SOCKET.of(sk.cast(), false) else {

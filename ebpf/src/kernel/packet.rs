@@ -104,12 +104,10 @@ impl Kind {
             return Self::Other;
         }
         // SAFETY: checked above.
-        let protocol = unsafe { (*sk).protocol };
-        if protocol == u32::from(sockmeter_ebpf::socket::UDP) {
-            udp::datagram::<OUT>(skb, sk);
-            return Self::Other;
-        }
-        if protocol != u32::from(sockmeter_ebpf::socket::TCP) {
+        if unsafe { (*sk).protocol } != u32::from(sockmeter_ebpf::socket::TCP) {
+            if udp::is(sk) {
+                udp::datagram::<OUT>(skb, sk);
+            }
             return Self::Other;
         }
         // SAFETY: checked above.

@@ -225,11 +225,18 @@ impl Tcp {
         false
     }
 
-    /// Whether TCP would take a segment that begins at `seq` and ends before `end` (`tcp_sequence`).
+    /// Whether TCP would take a segment that begins at `seq` and ends before `end` (`tcp_sequence`). Kernels that note how
+    /// far the window ever reached take what is within that, though the window was taken back since (RFC 7323 2.4).
     #[inline(always)]
     pub(super) fn takes(self, seq: u32, end: u32) -> bool {
         let edge = self.u32(field::RCV_WUP);
-        let right = edge.wrapping_add(self.u32(field::RCV_WND));
+        let mut right = edge.wrapping_add(self.u32(field::RCV_WND));
+        if offset(field::RCV_MOST) != 0 {
+            let most = self.u32(field::RCV_MOST);
+            if most.wrapping_sub(right).cast_signed() > 0 {
+                right = most;
+            }
+        }
         end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
     }
 }

@@ -11,6 +11,17 @@ use super::globals::{follows_udp, only_netns};
 use super::maps::SOCKET;
 use super::outside::Kernel;
 
+/// `SOCK_DGRAM`.
+const DATAGRAMS: u32 = 2;
+
+/// Whether it is a UDP socket. A raw one may have the same protocol; it gets a copy of every datagram (`net/ipv4/raw.c`,
+/// `raw_v4_input`), which counts where it belongs.
+#[inline(always)]
+pub(super) fn is(sk: *mut bpf_sock) -> bool {
+    // SAFETY: fields of a socket that the verifier knows.
+    unsafe { (*sk).protocol == u32::from(socket::UDP) && (*sk).type_ == DATAGRAMS }
+}
+
 /// Adds a datagram's payload to its socket.
 #[inline(always)]
 pub(super) fn datagram<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) {

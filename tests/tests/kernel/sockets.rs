@@ -3,9 +3,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 
 use anyhow::Result;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
 use sockmeter_tests::agent::Agent;
 use sockmeter_tests::namespace::Namespace;
 
@@ -165,5 +166,29 @@ fn the_process_that_made_a_socket_is_its_label() -> Result<()> {
     let leader = std::fs::read_to_string("/proc/self/comm")?;
     let labels = [("process", leader.trim_end()), ("port", "5300"), ("role", "server")];
     assert_eq!(page.sum("sockmeter_socket_receive_bytes_total", &labels), 10.0);
+    Ok(())
+}
+
+#[test]
+fn a_raw_socket_of_the_same_protocol_is_no_udp_socket() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    namespace.enter(|| {
+        let raw = [AddressFamily::Inet, AddressFamily::Inet6]
+            .map(|family| socket(family, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::Udp));
+        let [raw, _raw6] = raw;
+        let raw = raw?;
+        echo("127.0.0.1:5340", "127.0.0.1:0", true, 10, 100)?;
+        // It got a copy of each: of the first the IP header (RFC 791 3.1), the UDP header, and the payload.
+        let mut copy = [0; 200];
+        assert_eq!(recv(raw.as_raw_fd(), &mut copy, MsgFlags::empty())?, 20 + 8 + 100);
+        Ok(())
+    })?;
+    let page = agent.scrape_until("two closed sockets", |page| {
+        page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]) >= 2.0
+    })?;
+    assert_eq!(page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]), 2.0);
+    assert_eq!(page.sum("sockmeter_socket_receive_bytes_total", &[("protocol", "udp")]), 1_500.0);
+    assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &[("protocol", "udp")]), 1_500.0);
     Ok(())
 }

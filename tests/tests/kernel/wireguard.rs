@@ -234,7 +234,7 @@ fn hostile_sockets_cost_their_own_samples_only_and_no_secret_is_told() -> Result
     let mut open = Vec::new();
     let mut problems = Vec::new();
     for (namespace, letter, answer, endless, problem) in listeners {
-        here.ip(&["link", "add", &name(letter), "type", "bridge"])?;
+        here.ip(&["link", "add", &name(letter), "type", "ifb"])?;
         open.push(Listener::start(namespace, &name(letter), answer.into_bytes(), endless)?);
         problems.push((name(letter), problem));
     }
