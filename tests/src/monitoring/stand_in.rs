@@ -71,13 +71,11 @@ pub struct Fleet {
     pub headend_silent: u32,
     /// Percent of the headend's processors.
     pub headend_busy: u32,
-    /// Lines of somebody else's agent: what ours cannot be made to say.
-    pub other: String,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { client_silent: 5, headend_silent: 5, headend_busy: 20, other: String::new() }
+        Self { client_silent: 5, headend_silent: 5, headend_busy: 20 }
     }
 }
 
@@ -114,7 +112,6 @@ pub fn manager(fleet: Arc<Mutex<Fleet>>) -> Page {
             let _ = writeln!(page, "tobogganing_headend_{family}{{{headend}}} {value}");
         }
         page.push_str("tobogganing_manager_clusters_total 1\ntobogganing_manager_clients_total 2\n");
-        page.push_str(&fleet.other);
         page
     })
 }
