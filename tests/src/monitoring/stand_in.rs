@@ -116,24 +116,18 @@ pub fn manager(fleet: Arc<Mutex<Fleet>>) -> Page {
     })
 }
 
-/// The page of an LLM node's own exporter.
+/// The page of an LLM node's own exporter, but for what the agent says of the node itself.
 #[must_use]
 pub fn llm_node() -> Page {
     Box::new(|number| {
         let mut page = String::new();
         for (series, value) in [
-            ("node_status", 1),
-            ("node_resources{resource_type=\"cpu_cores\"}", 16),
-            ("node_resources{resource_type=\"memory_mb\"}", 65_536),
             ("health_checks_total{status=\"ok\"}", number),
             ("network_messages_total{direction=\"sent\",message_type=\"forward\"}", number * 12),
             ("network_messages_total{direction=\"received\",message_type=\"forward\"}", number * 11),
             ("inference_requests_total{status=\"success\"}", number * 2),
             ("layers_allocated", 24),
             ("inference_tokens_total", number * 90),
-            ("system_memory_usage_bytes{type=\"used\"}", 21_474_836_480),
-            ("system_memory_usage_bytes{type=\"available\"}", 47_244_640_256),
-            ("system_cpu_usage_percent", 40 + number % 20),
         ] {
             let _ = writeln!(page, "distributed_llm_{series} {value}");
         }

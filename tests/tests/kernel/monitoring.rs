@@ -23,7 +23,7 @@ use sockmeter_tests::monitoring::backend::{Backends, PROMETHEUS, Sample, VMALERT
 use sockmeter_tests::monitoring::exceptions::{Absent, read};
 use sockmeter_tests::monitoring::provision::{Minute, Provision};
 use sockmeter_tests::monitoring::questions::{Question, of_dashboards, of_rules};
-use sockmeter_tests::monitoring::stage::{AGENT, MANAGER, Stage};
+use sockmeter_tests::monitoring::stage::{MANAGER, Stage};
 use sockmeter_tests::monitoring::stand_in::Fleet;
 use sockmeter_tests::monitoring::traffic::Traffic;
 use sockmeter_tests::namespace::Namespace;
@@ -71,7 +71,7 @@ fn every_query_of_panels_and_rules_has_an_answer() -> Result<()> {
     let _stats = enable_stats(Stats::RunTime)?;
     let stage = Stage::new()?;
     let _llm_node = stage.llm_node()?;
-    let agent = Agent::start_as_root(&stage.here, &AGENT, WHY)?;
+    let agent = Agent::start_as_root(&stage.here, &["--config", &stage.configuration("")?], WHY)?;
     let _traffic = Traffic::start(&stage.here, &stage.there, &stage.scheduler, PROGRAM)?;
     let provision = Provision::new(&[agent.url().trim_start_matches("http://")], MANAGER, Minute::Whole, None)?;
     let backends = Backends::start(&stage.here, &provision, MANAGER)?;
@@ -245,12 +245,9 @@ fn unseen<'a>(here: &'a Namespace, agent: Agent<'a>, watch: &mut Watch<'_>) -> R
 fn every_alert_fires_and_resolves() -> Result<()> {
     let stage = Stage::new()?;
     let llm_node = stage.llm_node()?;
-    let files = tempfile::tempdir()?;
-    let file = files.path().join("sockmeter.toml");
     // Room for lo, va and wg0; and for two requests that wait.
-    std::fs::write(&file, "[kernel]\ninterfaces = 3\npipelined = 2\n")?;
-    let file = file.to_string_lossy().into_owned();
-    let agent = Agent::start_as_root(&stage.here, &[&AGENT[..], &["--config", &file]].concat(), WHY)?;
+    let file = stage.configuration("[kernel]\ninterfaces = 3\npipelined = 2\n")?;
+    let agent = Agent::start_as_root(&stage.here, &["--config", &file], WHY)?;
     let mut other = Agent::start(&stage.here, &["--interface", "lo"])?;
     let traffic = Traffic::start(&stage.here, &stage.there, &stage.scheduler, PROGRAM)?;
     let bookkeeper = Agent::start(&stage.here, &BOOKKEEPER)?;
