@@ -40,6 +40,10 @@ fn pod_monitors_find_the_pods_their_port_and_their_token() {
         let volumes = workload["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
         let secret = volumes.iter().find(|volume| volume["name"] == "token").unwrap();
         assert_eq!(endpoint["authorization"]["credentials"]["name"], secret["secret"]["secretName"]);
+        // The name by which the rules ask for an agent.
+        assert_eq!(endpoint["relabelings"], json!([{"targetLabel": "job", "replacement": "sockmeter"}]));
+        let rules = fs::read_to_string(file("../prometheus/rules/alerts.yaml")).unwrap();
+        assert_eq!(rules.matches(r#"up{job="sockmeter"}"#).count(), 1);
     }
 }
 

@@ -37,8 +37,8 @@ const WORDS: [&str; 23] = [
 
 /// Families that others export: those of Prometheus itself, and the old middleware's when they are merged.
 const OTHERS: [&str; 2] = ["up", "upstream_scheduler_http_request_bytes_total"];
-/// Labels that Prometheus adds, and that of a bucket.
-const ADDED: [&str; 3] = ["le", "instance", "job"];
+/// Labels that Prometheus adds or renames, and that of a bucket.
+const ADDED: [&str; 3] = ["le", "instance", "exported_job"];
 
 /// Every block of a page that is a query.
 fn queries(page: &str) -> Vec<String> {

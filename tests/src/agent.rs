@@ -134,8 +134,9 @@ impl<'a> Agent<'a> {
             .arg("env")
             .args(variables)
             .arg(binary())
-            .args(["run", "--listen", "127.0.0.1:0", "--pin-dir"])
+            .args(["run", "--pin-dir"])
             .arg(&pins)
+            .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] })
             // Tests that run at the same time must not see each other's traffic.
             .args(if arguments.contains(&"--scope") { &[][..] } else { &["--scope", "netns"] })
             .args(arguments);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::tunnels;
 use crate::cli::{Exit, Failure};
 use crate::config::{Scope, Settings};
 use crate::kernel::{Refusal, examine};
@@ -56,6 +57,7 @@ pub fn check(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> 
             )?;
         }
     }
+    wireguard(&mut lines)?;
     let exit = if lines.missing { Exit::Kernel } else { Exit::Stopped };
     Ok(exit)
 }
@@ -79,6 +81,15 @@ fn programs(lines: &mut Lines<'_>) -> std::io::Result<()> {
         if tcx { "by tcx links".to_owned() } else { "by clsact filters (tcx came with kernel 6.6)".to_owned() }
     });
     lines.line("interfaces", interfaces)
+}
+
+/// Where there is none, nothing is missing.
+fn wireguard(lines: &mut Lines<'_>) -> std::io::Result<()> {
+    match tunnels::lines() {
+        Err(refusal) => lines.line("WireGuard", Err(refusal)),
+        Ok(found) if found.is_empty() => lines.note("WireGuard", "no interface in this network namespace"),
+        Ok(found) => found.into_iter().try_for_each(|(what, found)| lines.line(&what, found)),
+    }
 }
 
 fn other_namespaces(lines: &mut Lines<'_>, allowed: bool) -> std::io::Result<()> {

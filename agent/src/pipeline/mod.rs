@@ -15,6 +15,7 @@ mod routes;
 mod rules;
 mod running;
 mod start;
+mod tunnels;
 
 pub use self::check::check;
 pub use self::detach::detach;

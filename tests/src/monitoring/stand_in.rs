@@ -71,13 +71,11 @@ pub struct Fleet {
     pub headend_silent: u32,
     /// Percent of the headend's processors.
     pub headend_busy: u32,
-    /// Lines of somebody else's agent: what ours cannot be made to say.
-    pub other: String,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { client_silent: 5, headend_silent: 5, headend_busy: 20, other: String::new() }
+        Self { client_silent: 5, headend_silent: 5, headend_busy: 20 }
     }
 }
 
@@ -114,29 +112,22 @@ pub fn manager(fleet: Arc<Mutex<Fleet>>) -> Page {
             let _ = writeln!(page, "tobogganing_headend_{family}{{{headend}}} {value}");
         }
         page.push_str("tobogganing_manager_clusters_total 1\ntobogganing_manager_clients_total 2\n");
-        page.push_str(&fleet.other);
         page
     })
 }
 
-/// The page of an LLM node's own exporter.
+/// The page of an LLM node's own exporter, but for what the agent says of the node itself.
 #[must_use]
 pub fn llm_node() -> Page {
     Box::new(|number| {
         let mut page = String::new();
         for (series, value) in [
-            ("node_status", 1),
-            ("node_resources{resource_type=\"cpu_cores\"}", 16),
-            ("node_resources{resource_type=\"memory_mb\"}", 65_536),
             ("health_checks_total{status=\"ok\"}", number),
             ("network_messages_total{direction=\"sent\",message_type=\"forward\"}", number * 12),
             ("network_messages_total{direction=\"received\",message_type=\"forward\"}", number * 11),
             ("inference_requests_total{status=\"success\"}", number * 2),
             ("layers_allocated", 24),
             ("inference_tokens_total", number * 90),
-            ("system_memory_usage_bytes{type=\"used\"}", 21_474_836_480),
-            ("system_memory_usage_bytes{type=\"available\"}", 47_244_640_256),
-            ("system_cpu_usage_percent", 40 + number % 20),
         ] {
             let _ = writeln!(page, "distributed_llm_{series} {value}");
         }

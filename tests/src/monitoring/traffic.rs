@@ -184,7 +184,11 @@ fn live(scheduler: &Scheduler, number: u32, piling_up: u32) {
 
 fn planned(cgroup: &Cgroup) -> Vec<Job> {
     let one = |number: usize| Job {
-        cgroups: vec![cgroup.path().join(format!("docker-{:064x}.scope/ffrtmp/encode-{number}", number + 1))],
+        cgroups: vec![cgroup.path().join(format!(
+            "docker-{:012x}{:052x}.scope/ffrtmp/encode-{number}",
+            number + 0x5ca1_ab1e,
+            0
+        ))],
         process: format!("encoder-{number}"),
         environment: Vec::new(),
         user: None,

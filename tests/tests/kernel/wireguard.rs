@@ -14,11 +14,12 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, binary};
 use sockmeter_tests::load::patience;
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::ordinary::{CAPABILITIES, wrapper};
 use sockmeter_tests::page::Page;
-use sockmeter_tests::process::run;
+use sockmeter_tests::process::{output, run};
 use sockmeter_tests::tally::whole;
 use sockmeter_tests::tunnel::{Told, Tunnel, socket, told};
 use sockmeter_tests::wait;
@@ -259,5 +260,48 @@ fn hostile_sockets_cost_their_own_samples_only_and_no_secret_is_told() -> Result
         assert!(said.iter().all(|line| line.contains(problem)), "{said:?}");
     }
     assert_eq!(log.matches("5e5e").count(), 0, "a secret is in the log");
+    Ok(())
+}
+
+/// What `sockmeter check` says of WireGuard in a namespace, hints included; `user` are words that make it somebody's.
+fn checked(namespace: &Namespace, user: &[String]) -> Result<Vec<String>> {
+    let mut command = namespace.command("env");
+    command.args(user).arg(binary()).args(["check", "--scope", "netns", "--no-pin"]);
+    let said = String::from_utf8(output(&mut command)?.stdout)?;
+    let mut is_of_it = false;
+    let of_it = said.lines().filter(|line| {
+        is_of_it = if line.starts_with("     hint:") { is_of_it } else { line.contains("WireGuard") };
+        is_of_it
+    });
+    Ok(of_it.map(str::to_owned).collect())
+}
+
+#[test]
+fn check_says_of_each_interface_whether_its_peers_can_be_read() -> Result<()> {
+    let (here, there) = (Namespace::new()?, Namespace::new()?);
+    here.connect(&there)?;
+    assert_eq!(checked(&here, &[])?, ["     WireGuard: no interface in this network namespace"]);
+    let [near, far] = names();
+    let _tunnel = Tunnel::start_named(&here, &there, [&near, &far])?;
+    run(here.command("wg").args(["set", &near, "peer", &somebodys()?, "allowed-ips", "10.9.1.0/24"]))?;
+    // One whose process is another interface's, of the same name and another namespace.
+    let stray = format!("wg{}z", std::process::id());
+    here.ip(&["link", "add", &stray, "type", "bridge"])?;
+    let _listener = Listener::start(&there, &stray, peer("09").into_bytes(), false)?;
+    let path = |name: &str| socket(name).display().to_string();
+    let elsewhere = [
+        format!("no   WireGuard {stray}: {} is not of this network namespace, or nobody listens there", path(&stray)),
+        "     hint: start the interface's process in the interface's network namespace".to_owned(),
+    ];
+    let mut wanted = vec![format!("yes  WireGuard {near}: its process tells 2 peers")];
+    wanted.extend(elsewhere.clone());
+    assert_eq!(checked(&here, &[])?, wanted);
+    assert_eq!(checked(&there, &[])?, [format!("yes  WireGuard {far}: its process tells 1 peer")]);
+    let mut wanted = vec![
+        format!("no   WireGuard {near}: {} is closed to this user", path(&near)),
+        format!("     hint: run as root, or let this user write to {}", path(&near)),
+    ];
+    wanted.extend(elsewhere);
+    assert_eq!(checked(&here, &wrapper(&CAPABILITIES))?, wanted);
     Ok(())
 }

@@ -8,6 +8,7 @@ mod netlink;
 mod peers;
 mod process;
 mod uapi;
+mod untold;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use self::peers::Peers;
+pub use self::untold::Untold;
 use crate::snapshot::Tunnel;
 
 /// Where such processes have their sockets (<https://www.wireguard.com/xplatform/>).
@@ -45,6 +47,17 @@ pub struct Reader {
 pub struct Interfaces {
     kernel: Vec<String>,
     processes: Vec<String>,
+}
+
+/// What became of asking for the peers of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name.
+    pub interface: String,
+    /// The kernel was asked, else a process.
+    pub is_kernels: bool,
+    /// How many there are, or why they are not told.
+    pub peers: Result<usize, Untold>,
 }
 
 impl Interfaces {
@@ -81,16 +94,14 @@ pub fn is_in_kernel() -> bool {
 impl Reader {
     /// The interfaces with their peers, by name; what cannot be read, or does not answer in time, is absent.
     pub async fn read(&self, interfaces: Interfaces) -> Vec<Tunnel> {
-        let Interfaces { kernel, processes } = interfaces;
-        let (of_kernel, of_processes) =
-            futures_util::future::join(self.of_kernel(kernel), of_processes(processes)).await;
+        let [of_kernel, of_processes] = self.answers(interfaces).await;
         let mut tunnels = Vec::new();
         let mut problems = BTreeMap::new();
         for (interface, peers) in of_kernel.into_iter().chain(of_processes) {
             match peers {
                 Ok(peers) => tunnels.push(peers.of(interface)),
                 Err(problem) => {
-                    problems.insert(interface, problem);
+                    problems.insert(interface, said(&problem));
                 }
             }
         }
@@ -98,6 +109,24 @@ impl Reader {
         tunnels.sort_by(|one, other| one.interface.cmp(&other.interface));
         bound(&mut tunnels, PEERS);
         tunnels
+    }
+
+    /// How many peers each interface has, by name: whether `read` would tell them.
+    pub async fn ask(&self, interfaces: Interfaces) -> Vec<Asked> {
+        let [of_kernel, of_processes] = self.answers(interfaces).await;
+        let asked = |is_kernels| {
+            move |(interface, peers): Answer| Asked { interface, is_kernels, peers: peers.map(|peers| peers.count()) }
+        };
+        let mut all: Vec<Asked> =
+            of_kernel.into_iter().map(asked(true)).chain(of_processes.into_iter().map(asked(false))).collect();
+        all.sort_by(|one, other| one.interface.cmp(&other.interface));
+        all
+    }
+
+    /// The kernel's answers, and those of processes.
+    async fn answers(&self, interfaces: Interfaces) -> [Vec<Answer>; 2] {
+        let Interfaces { kernel, processes } = interfaces;
+        futures_util::future::join(self.of_kernel(kernel), of_processes(processes)).await.into()
     }
 
     async fn of_kernel(&self, names: Vec<String>) -> Vec<Answer> {
@@ -115,7 +144,7 @@ impl Reader {
         });
         match asked.await {
             Ok(Ok(answers)) => answers,
-            Ok(Err(_)) | Err(_) => late.into_iter().map(|name| (name, Err(too_late()))).collect(),
+            Ok(Err(_)) | Err(_) => late.into_iter().map(|name| (name, Err(Untold::Late))).collect(),
         }
     }
 
@@ -134,24 +163,28 @@ impl Reader {
 }
 
 /// An interface, and its peers or why they are not known.
-type Answer = (String, Result<Peers, String>);
+type Answer = (String, Result<Peers, Untold>);
 
-fn too_late() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
+/// As the log of a running agent has it.
+fn said(problem: &Untold) -> String {
+    if *problem == Untold::Capability {
+        return format!(
+            "{problem}, which the agent keeps when WireGuard is in the kernel as it starts: start it again"
+        );
+    }
+    problem.to_string()
 }
 
 fn kernel_tunnels(names: Vec<String>) -> Vec<Answer> {
     let asked = |name: &str| netlink::Socket::open(PATIENCE)?.peers(name, PEERS);
-    let said = |error: io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => "the kernel tells them with CAP_NET_ADMIN only, which the agent keeps when \
-                                            WireGuard is in the kernel as it starts: start it again"
-            .to_owned(),
-        _ => error.to_string(),
+    let untold = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Untold::Capability,
+        _ => Untold::Other(error.to_string()),
     };
     names
         .into_iter()
         .map(|name| {
-            let peers = asked(&name).map_err(said);
+            let peers = asked(&name).map_err(untold);
             (name, peers)
         })
         .collect()
@@ -169,14 +202,14 @@ async fn of_processes(names: Vec<String>) -> Vec<Answer> {
     .await
     .unwrap_or_default();
     let asked = names.into_iter().zip(listening).map(async |(name, is_ours)| {
-        if !is_ours {
-            let other = format!("{SOCKETS}/{name}.sock is not of this network namespace, or nobody listens there");
-            return (name, Err(other));
-        }
         let path = Path::new(SOCKETS).join(format!("{name}.sock"));
+        let shown = path.display().to_string();
+        if !is_ours {
+            return (name, Err(Untold::Elsewhere(shown)));
+        }
         let peers = match timeout(PATIENCE, process::peers(&path, PEERS)).await {
-            Ok(peers) => peers.map_err(|error| error.to_string()),
-            Err(_) => Err(too_late()),
+            Ok(peers) => peers.map_err(|error| error.untold(shown)),
+            Err(_) => Err(Untold::Late),
         };
         (name, peers)
     });

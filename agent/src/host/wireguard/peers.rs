@@ -29,6 +29,11 @@ impl Peers {
         is_new
     }
 
+    /// How many came, those without room too.
+    pub(super) fn count(&self) -> usize {
+        self.kept.len().saturating_add(self.left_out.len())
+    }
+
     /// All of an interface.
     pub(super) fn of(self, interface: String) -> Tunnel {
         Tunnel { interface, netns: OWN.to_owned(), peers: self.kept, left_out: self.left_out }

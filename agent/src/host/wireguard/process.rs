@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::peers::Peers;
 use super::uapi::{Answer, Broken};
+use super::untold::Untold;
 
 /// The question.
 const GET: &[u8] = b"get=1\n\n";
@@ -33,6 +34,16 @@ pub(super) enum ProcessError {
     /// It does not end, or breaks off.
     #[error("the answer broke off, or has more than {MOST} bytes")]
     End,
+}
+
+impl ProcessError {
+    /// The same for whoever does not know of sockets: `path` is where this one is.
+    pub(super) fn untold(self, path: String) -> Untold {
+        match self {
+            Self::Socket(error) if error.kind() == io::ErrorKind::PermissionDenied => Untold::Closed(path),
+            other => Untold::Other(other.to_string()),
+        }
+    }
 }
 
 /// Asks at a socket.
