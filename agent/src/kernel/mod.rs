@@ -54,7 +54,7 @@ use self::namespaces::Which;
 pub use self::offload::Offload;
 pub use self::own::OwnConnections;
 use self::pins::Pins;
-pub use self::pins::remove;
+pub use self::pins::{Removed, remove};
 use self::places::{Places, monotonic};
 use self::programs::Running;
 use self::quiet::Moved;

@@ -95,22 +95,35 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Removes every link, map and directory under a pin directory; returns what was removed.
+/// What `remove` found.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// What was ours, and is gone.
+    pub gone: Vec<String>,
+    /// What somebody else put into the pin directory, which is left with it.
+    pub left: Vec<PathBuf>,
+}
+
+/// Removes every link, map and directory of ours under a pin directory, and that too unless somebody else's things lie in it.
 ///
 /// # Errors
 /// When another agent runs with it, or the files cannot be removed.
-pub fn remove(directory: &Path) -> Result<Vec<String>, Refusal> {
+pub fn remove(directory: &Path) -> Result<Removed, Refusal> {
     if !directory.exists() {
-        return Ok(Vec::new());
+        return Ok(Removed::default());
     }
     let failed = |error: std::io::Error| Refusal::because(format!("cannot remove {}", directory.display()), &error);
     let pins = Pins::open(directory)?;
-    let mut removed = pins.clear().map_err(failed)?;
-    for path in ["links", "programs", "maps", ""].map(|kind| directory.join(kind)) {
+    let mut gone = pins.clear().map_err(failed)?;
+    for path in ["links", "programs", "maps"].map(|kind| directory.join(kind)) {
         fs::remove_dir(&path).map_err(failed)?;
     }
-    removed.push(format!("directory {}", directory.display()));
-    Ok(removed)
+    let left: Vec<PathBuf> = names(directory).iter().map(|name| directory.join(name)).collect();
+    if left.is_empty() {
+        fs::remove_dir(directory).map_err(failed)?;
+        gone.push(format!("directory {}", directory.display()));
+    }
+    Ok(Removed { gone, left })
 }
 
 /// Mounts the usual bpffs if the directory is to be on it and it is not there.

@@ -8,26 +8,29 @@ use tokio::runtime::Builder;
 use super::devices::Devices;
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
-use crate::kernel;
+use crate::kernel::{self, Removed};
 
 /// Removes programs, links, maps and pins, and says what it removed.
 ///
 /// # Errors
 /// When an agent runs with that pin directory, or these privileges do not allow it.
 pub fn detach(settings: &Settings, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let removed = match &settings.pin_dir {
+    let Removed { gone, left } = match &settings.pin_dir {
         Some(directory) => kernel::remove(directory).map_err(Failure::kernel)?,
         // Where there is no tcx, an agent without pins that was killed leaves filters behind.
-        None => kernel::remove_filters(&devices()?),
+        None => Removed { gone: kernel::remove_filters(&devices()?), left: Vec::new() },
     };
-    if removed.is_empty() {
+    if gone.is_empty() {
         match &settings.pin_dir {
             Some(path) => writeln!(out, "nothing to remove: nothing is pinned in {}", path.display())?,
             None => writeln!(out, "nothing to remove: no interface has a filter of ours")?,
         }
     }
-    for what in removed {
+    for what in gone {
         writeln!(out, "removed {what}")?;
+    }
+    for path in left {
+        writeln!(out, "left {}: it is not ours", path.display())?;
     }
     Ok(Exit::Stopped)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use sockmeter_tests::agent::{binary, pin_dir};
 use sockmeter_tests::load::patience;
 use sockmeter_tests::namespace::Namespace;
@@ -181,5 +182,30 @@ fn detach_leaves_nothing_behind() -> Result<()> {
     assert!(!pins.exists());
     let again = run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(&pins))?;
     assert!(again.contains("nothing"), "{again}");
+    Ok(())
+}
+
+#[test]
+fn detach_leaves_what_somebody_else_put_there() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mut agent = sockmeter_tests::agent::Agent::start(&namespace, &[])?;
+    let pins = agent.pins().clone();
+    let foreign = pins.join("foreign");
+    fs::create_dir(&foreign)?;
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    // Its own end would detach.
+    std::mem::forget(agent);
+    let maps = fs::read_dir(pins.join("maps"))?.count();
+    let detach = || run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(&pins));
+    let left = format!("left {}: it is not ours\n", foreign.display());
+    let said = detach()?;
+    assert_eq!(said.lines().filter(|line| line.starts_with("removed map ")).count(), maps);
+    assert!(said.ends_with(&left), "{said}");
+    assert_eq!(fs::read_dir(&pins)?.count(), 1);
+    assert_eq!(detach()?, format!("nothing to remove: nothing is pinned in {}\n{left}", pins.display()));
+    fs::remove_dir(foreign)?;
+    assert_eq!(detach()?, format!("removed directory {}\n", pins.display()));
+    assert!(!pins.exists());
     Ok(())
 }
