@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -145,8 +145,9 @@ impl<'a> Agent<'a> {
         }
         let out = fs::File::create(&log)?;
         let err = out.try_clone()?;
+        let were_there = pins.exists();
         let mut process = Process::start(command.stdout(Stdio::from(out)).stderr(Stdio::from(err)))?;
-        let url = wait::until("the agent to serve", || {
+        let serves = wait::until("the agent to serve", || {
             let said = fs::read_to_string(&log)?;
             if let Some(line) = said.lines().find_map(|line| line.split_once("listening on ")) {
                 return Ok(Some(line.1.trim().to_owned()));
@@ -155,8 +156,18 @@ impl<'a> Agent<'a> {
                 bail!("the agent ended with {status}:\n{said}");
             }
             Ok(None)
-        })?;
-        Ok(Self { namespace, process, url, pins, files })
+        });
+        match serves {
+            Ok(url) => Ok(Self { namespace, process, url, pins, files }),
+            Err(error) => {
+                // Its end first; what it pinned until then is nobody's.
+                drop(process);
+                if !were_there {
+                    let _ = detach(&pins);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Its process.
@@ -233,8 +244,12 @@ impl Drop for Agent<'_> {
     fn drop(&mut self) {
         let _ = self.process.signal(Signal::SIGKILL);
         let _ = self.process.wait();
-        let _ = run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(&self.pins));
+        let _ = detach(&self.pins);
     }
+}
+
+fn detach(pins: &Path) -> Result<String> {
+    run(Command::new(binary()).arg("detach").arg("--pin-dir").arg(pins))
 }
 
 /// Whether all accepted connections ended but the one that this page came through.

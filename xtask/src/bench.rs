@@ -107,3 +107,19 @@ fn peers(workspace: &Workspace, steps: &Steps) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_goes_with_its_value() -> Result<()> {
+        let mut arguments = ["http", "--kernel", "6.1", "--quick"].map(str::to_owned).to_vec();
+        assert_eq!(take(&mut arguments, "--out")?, None);
+        assert_eq!(take(&mut arguments, "--kernel")?, Some("6.1".to_owned()));
+        assert_eq!(arguments, ["http", "--quick"]);
+        let error = take(&mut arguments, "--quick").map_err(|error| error.to_string());
+        assert_eq!(error, Err("--quick: no value".to_owned()));
+        Ok(())
+    }
+}
