@@ -28,12 +28,12 @@ pub(super) struct Header {
 impl Header {
     #[inline(always)]
     pub(super) fn read(skb: *mut __sk_buff) -> Option<Self> {
-        let mut first = [0u8; 8];
+        let mut first = [0u8; 12];
         load(skb, 0, &mut first)?;
         // RFC 791 3.1, RFC 8200 3; of the extension headers in front of TCP only the shortest hop-by-hop options are
-        // followed.
+        // followed. What IPsec has encrypted is of another protocol by now (`net/ipv4/xfrm4_output.c`).
         let at = match first[0] >> 4 {
-            4 => u32::from(first[0] & 15) * 4,
+            4 if first[9] == sockmeter_ebpf::socket::TCP => u32::from(first[0] & 15) * 4,
             6 if first[6] == sockmeter_ebpf::socket::TCP => 40,
             6 if first[6] == HOP_BY_HOP => {
                 let mut options = [0u8; 8];

@@ -28,13 +28,13 @@ pub(super) fn datagram<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) 
     if !follows_udp() {
         return;
     }
-    let mut first = [0u8; 8];
+    let mut first = [0u8; 12];
     // SAFETY: the buffer's own size.
-    if unsafe { bpf_skb_load_bytes(skb.cast(), 0, first.as_mut_ptr().cast(), 8) } != 0 {
+    if unsafe { bpf_skb_load_bytes(skb.cast(), 0, first.as_mut_ptr().cast(), 12) } != 0 {
         return;
     }
     let at = match first[0] >> 4 {
-        4 => u32::from(first[0] & 15) * 4,
+        4 if first[9] == socket::UDP => u32::from(first[0] & 15) * 4,
         6 if first[6] == socket::UDP => 40,
         _ => return,
     };
