@@ -8,7 +8,7 @@ use sockmeter::upstream::{Taken, merge};
 
 fuzz_target!(|page: &[u8]| {
     for format in [Format::Text, Format::OpenMetrics] {
-        let ours = Taken::ours(["scheduler"], true);
+        let ours = Taken::ours(["scheduler"], true, true);
         let mut taken = ours.clone();
         let merged = merge(page, &mut taken, format);
         for family in &merged.families {
