@@ -5,11 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
-use sockmeter_ebpf::layout::AGENT;
+use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::layout::{AGENT, LOSS_STORAGE};
 use sockmeter_ebpf::socket::{self, BOUND, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{follows_udp, only_netns};
 use super::maps::{LAYOUT, MAKER, SOCKET};
+use super::outside::Kernel;
 use super::task::Task;
 use super::tcp::Tcp;
 use super::{totals, udp};
@@ -25,8 +27,10 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
         note(sk.cast());
         if only_netns() != 0 && follows_udp() && udp::is(sk) {
-            if let Some(socket) = SOCKET.of(sk.cast(), true) {
-                socket.protocol = socket::UDP;
+            match SOCKET.of(sk.cast(), true) {
+                Some(socket) => socket.protocol = socket::UDP,
+                // Packets make none where the scope is a namespace.
+                None => Kernel.lost(LOSS_STORAGE),
             }
         }
     }

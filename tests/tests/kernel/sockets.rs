@@ -118,6 +118,7 @@ fn segmented_udp_payload_equals_what_both_ends_counted() -> Result<()> {
         })?;
     }
     let page = agent.scrape()?;
+    assert_eq!(page.sum("sockmeter_lost_total", &[]), 0.0, "{}", page.text());
     for port in ["5310", "5311"] {
         for (role, family) in
             [("server", "sockmeter_socket_receive_bytes_total"), ("client", "sockmeter_socket_transmit_bytes_total")]
