@@ -94,7 +94,6 @@ mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
 /// Windows that are taken back.
-mod windows;
 /// WireGuard's own counters of its peers.
 mod wireguard;
 /// No program for packets.
