@@ -14,7 +14,7 @@ const ALONE: &str = "cargo xtask setup";
 
 /// Each program that a test or a virtual machine may run, and the package that has it. A package without a program is known
 /// by a path.
-const PROGRAMS: [(&str, &str); 26] = [
+const PROGRAMS: [(&str, &str); 27] = [
     ("nginx", "nginx-light"),
     ("wrk", "wrk"),
     ("curl", "curl"),
@@ -33,6 +33,7 @@ const PROGRAMS: [(&str, &str); 26] = [
     ("iperf3", "iperf3"),
     ("nethogs", "nethogs"),
     ("tc", "iproute2"),
+    ("bpftool", "bpftool"),
     // What the agent is deployed with, and how.
     ("runc", "runc"),
     ("systemd-analyze", "systemd"),
