@@ -78,7 +78,8 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         seconds: u32,
     },
-    /// Put the Kubernetes manifests together and check them; fetches what that needs: kubectl, kubernetes-validate
+    /// Put the Kubernetes manifests together and check them, and the compose file; fetches what that needs: kubectl,
+    /// kubernetes-validate, docker-compose
     Manifests,
     /// Make the Grafana dashboards (dashboards/*.json) from their source (dashboards/source)
     Dashboards,

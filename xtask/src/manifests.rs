@@ -1,4 +1,5 @@
-//! `cargo xtask manifests`: the Kubernetes manifests as kustomize puts them together, held against Kubernetes' own schemas.
+//! `cargo xtask manifests`: the Kubernetes manifests as kustomize puts them together, held against Kubernetes' own schemas; and
+//! the compose file as Docker Compose reads it.
 //! What they bring about is a kernel test's (`tests/tests/kernel/pods.rs`).
 
 use std::fs;
@@ -23,11 +24,16 @@ const KUBECTL: u32 = 27;
 /// A resource of the Prometheus operator, for which Kubernetes has no schema; `agent/tests/deployment.rs` looks at it.
 const WITHOUT_SCHEMA: &str = "kind PodMonitor ";
 
+/// Docker Compose: a package, the first suite that has its second version, and where the program is in it.
+const COMPOSE: (&str, &str, &[&str]) =
+    ("docker-compose", "trixie", &["usr/libexec/docker/cli-plugins/docker-compose", "usr/bin/docker-compose"]);
+
 /// Puts each base and each overlay together and validates it; a line for each resource that is no good.
 pub(crate) fn check(workspace: &Workspace, steps: &Steps) -> Result<()> {
     setup::packages(steps)?;
     let kubectl = steps.step("kubectl", ALONE, || kubectl(workspace))?;
     let validator = steps.step("kubernetes-validate", ALONE, || validator(workspace, steps))?;
+    steps.step("compose", ALONE, || compose(workspace))?;
     steps.step("manifests", ALONE, || {
         let root = workspace.root.join("deploy/kubernetes");
         let made = workspace.root.join("target/manifests");
@@ -49,6 +55,14 @@ pub(crate) fn check(workspace: &Workspace, steps: &Steps) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Has Docker Compose read the compose file with all that it names; that takes no daemon.
+fn compose(workspace: &Workspace) -> Result<()> {
+    let (package, suite, files) = COMPOSE;
+    let program = Kernels::new(workspace).unpacked(package, suite, files)?;
+    let file = workspace.root.join("deploy/compose/compose.yaml");
+    run(workspace.program(&program.to_string_lossy()).arg("--file").arg(file).args(["config", "--quiet"]))
 }
 
 /// Folders with a kustomization, at any depth.
