@@ -1,27 +1,23 @@
-//! A job as a worker starts it: enters its cgroups, sends over TCP and UDP to peers of its own, and says what it sent and
-//! received. Who those are, and what they counted, is the test's (`tests/src/jobs.rs`).
+//! A job as a worker starts it: sends over TCP and UDP to peers of its own, and says what it sent and received. Its cgroups,
+//! who those peers are, and what they counted, is the test's (`tests/src/jobs.rs`).
 //!
-//! `sockmeter-job CGROUPS NAME SIZE ROUNDS PAUSE_MS TCP UDP TCP UDP`: cgroup directories with `,` between them, or nothing.
+//! `sockmeter-job NAME SIZE ROUNDS PAUSE_MS TCP UDP TCP UDP`
 #![forbid(unsafe_code)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 /// Nothing waits longer than that.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [cgroups, name, size, rounds, pause, addresses @ ..] = arguments.as_slice() else {
-        anyhow::bail!("wanted CGROUPS NAME SIZE ROUNDS PAUSE_MS and addresses");
+    let [name, size, rounds, pause, addresses @ ..] = arguments.as_slice() else {
+        anyhow::bail!("wanted NAME SIZE ROUNDS PAUSE_MS and addresses");
     };
-    for cgroup in cgroups.split(',').filter(|cgroup| !cgroup.is_empty()) {
-        std::fs::write(format!("{cgroup}/cgroup.procs"), std::process::id().to_string())
-            .with_context(|| format!("cannot enter {cgroup}"))?;
-    }
     std::fs::write("/proc/self/comm", name)?;
     let (size, rounds): (usize, usize) = (size.parse()?, rounds.parse()?);
     let pause = Duration::from_millis(pause.parse()?);

@@ -1,9 +1,10 @@
 //! Jobs as a scheduler's worker starts them: real processes in cgroups of their own, each with its own peers. The job
 //! itself is `tests/job/main.rs`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use tempfile::NamedTempFile;
 
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -77,39 +79,59 @@ pub fn run(namespace: &Namespace, program: &str, jobs: &[Job], at_once: usize) -
     Ok(all.into_iter().map(|(_, carried)| carried).collect())
 }
 
+/// A script that enters the cgroups and becomes the command. Nothing in the cgroup of whoever runs it has the command's
+/// words or variables, not for a moment: rules of jobs look at those.
+fn entering(cgroups: &[PathBuf], command: &[OsString]) -> Vec<u8> {
+    let mut script = Vec::new();
+    for cgroup in cgroups {
+        script.extend(b"echo $$ > ");
+        script.extend(quoted(cgroup.join("cgroup.procs").as_os_str()));
+        script.extend(b" || exit\n");
+    }
+    script.extend(b"exec");
+    for word in command {
+        script.push(b' ');
+        script.extend(quoted(word));
+    }
+    script
+}
+
+/// A word of the shell.
+fn quoted(word: &OsStr) -> Vec<u8> {
+    let escaped = word.as_bytes().iter().flat_map(|byte| match byte {
+        b'\'' => br"'\''".to_vec(),
+        other => vec![*other],
+    });
+    [b'\''].into_iter().chain(escaped).chain([b'\'']).collect()
+}
+
 fn one(namespace: &Namespace, program: &str, job: &Job) -> Result<Carried> {
     let peers = [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")];
     let mut listeners = Vec::new();
     let mut sockets = Vec::new();
-    let mut cgroups: Vec<String> = job.cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
-    let mut command = namespace.command("env");
-    if let (Some(user), Some(cgroup)) = (job.user, cgroups.first().cloned()) {
-        // Only root may enter.
-        command.args([
-            "sh",
-            "-c",
-            "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"",
-            &cgroup,
-            "setpriv",
-            "--clear-groups",
-        ]);
-        command.args([format!("--reuid={user}"), format!("--regid={user}")]);
-        cgroups.clear();
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(user) = job.user {
+        words.extend(["setpriv", "--clear-groups"].map(OsString::from));
+        words.extend([format!("--reuid={user}"), format!("--regid={user}")].map(OsString::from));
     }
-    command.envs(job.environment.iter().cloned()).arg(program);
-    command.args([cgroups.join(","), job.process.clone(), job.size.to_string(), job.rounds.to_string()]);
-    command.arg(job.pause.as_millis().to_string()).stdout(Stdio::piped());
+    words.push("env".into());
+    words.extend(job.environment.iter().map(|(name, value)| [OsStr::new(name), value].join(OsStr::new("="))));
+    words.extend([program, &job.process].map(OsString::from));
+    words.extend([job.size, job.rounds].map(|number| number.to_string().into()));
+    words.push(job.pause.as_millis().to_string().into());
     for (tcp, udp) in peers {
         let (listener, socket) = (TcpListener::bind(tcp)?, UdpSocket::bind(udp)?);
         socket.set_read_timeout(Some(PATIENCE))?;
-        command.arg(listener.local_addr()?.to_string()).arg(socket.local_addr()?.to_string());
+        words.extend([listener.local_addr()?, socket.local_addr()?].map(|address| address.to_string().into()));
         listeners.push(listener);
         sockets.push(socket);
     }
     for cgroup in &job.cgroups {
         std::fs::create_dir_all(cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
     }
-    let mut process = Process::start(&mut command)?;
+    let mut script = NamedTempFile::new()?;
+    script.write_all(&entering(&job.cgroups, &words))?;
+    let mut process = Process::start(namespace.command("sh").arg(script.path()).stdout(Stdio::piped()))?;
     let mut streams = Vec::new();
     for listener in listeners {
         let (stream, _) = listener.accept()?;
