@@ -93,7 +93,6 @@ mod units;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
-/// Windows that are taken back.
 /// WireGuard's own counters of its peers.
 mod wireguard;
 /// No program for packets.

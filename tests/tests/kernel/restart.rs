@@ -24,18 +24,20 @@ fn posts(repeat: usize) -> Vec<Vec<Step>> {
     vec![vec![step]; 4]
 }
 
+fn play_into(clients: &mut Tally, namespace: &Namespace, repeat: usize) -> Result<()> {
+    for count in play(namespace, "127.0.0.1", 8080, &posts(repeat))? {
+        count.tally(clients, "/jobs");
+    }
+    Ok(())
+}
+
 #[test]
 fn counters_go_on_when_the_agent_is_killed_and_started_again() -> Result<()> {
     let namespace = Namespace::new()?;
     let pins = pin_dir();
     let _server = chunked_server(&namespace, 8080)?;
     let mut clients = Tally::default();
-    let mut play_and_tally = || -> Result<()> {
-        for count in play(&namespace, "127.0.0.1", 8080, &posts(load(250)))? {
-            count.tally(&mut clients, "/jobs");
-        }
-        Ok(())
-    };
+    let mut play_and_tally = || play_into(&mut clients, &namespace, load(250));
     let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     play_and_tally()?;
     agent.scrape()?;
@@ -63,9 +65,7 @@ fn a_kill_between_two_writes_of_the_books_repeats_and_loses_nothing() -> Result<
         let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
         let held = Held::thread(agent.process().pid()?, "accountant")?;
         // Less than wakes the agent.
-        for count in play(&namespace, "127.0.0.1", 8080, &posts(50))? {
-            count.tally(&mut clients, "/jobs");
-        }
+        play_into(&mut clients, &namespace, 50)?;
         std::thread::scope(|scope| {
             // It gets no answer.
             let asked = scope.spawn(|| agent.scrape().is_err());
@@ -127,12 +127,7 @@ fn what_somebody_else_detached_is_told_and_attached_again_by_the_next_start() ->
     let pins = pin_dir();
     let _server = chunked_server(&namespace, 8080)?;
     let mut clients = Tally::default();
-    let mut play_and_tally = || -> Result<()> {
-        for count in play(&namespace, "127.0.0.1", 8080, &posts(50))? {
-            count.tally(&mut clients, "/jobs");
-        }
-        Ok(())
-    };
+    let mut play_and_tally = || play_into(&mut clients, &namespace, 50);
     let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     play_and_tally()?;
     agent.scrape()?;
