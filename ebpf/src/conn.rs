@@ -4,7 +4,9 @@
 //! Two writers: the receive hook runs without the socket's lock and owns `inbound`, the request half of the entries and
 //! `pushed`; whoever holds the socket's lock (the send hook, the snapshot pass, the close) owns everything else.
 
-use crate::http::head::{REQUEST_HEAD, STATUS_LINE};
+use core::mem::offset_of;
+
+use crate::http::head::{REQUEST_HEAD, STATUS_LINE, room};
 use crate::http::scan::Scan;
 use crate::http::side::{NEVER, OPAQUE, Side, TENTATIVE};
 use crate::http::window::Window;
@@ -49,48 +51,36 @@ pub struct Early {
     pub body: u64,
     /// When it ended.
     pub ended: u64,
-    /// Status code; 0 if there is no early answer.
-    pub status: u16,
-    /// Spelled-out padding.
-    pub pad: [u8; 6],
 }
 
-/// One observed connection.
+/// One observed connection. What every packet needs comes first, and each group of fields that are used together begins with a
+/// cache line: the kernel puts eight bytes of its own in front of a socket's value, and the whole into a block of 2 KiB
+/// (`include/linux/bpf_local_storage.h`, `struct bpf_local_storage_elem`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Conn {
-    /// Socket cookie.
-    pub cookie: u64,
-    /// Stream positions up to which bytes were posted, `[inbound, outbound]`.
-    pub booked: [u64; 2],
-    /// What was posted as open.
-    pub open: [u64; 2],
-    /// Bytes of exchanges whose posting found the ring full.
-    pub lost: [u64; 2],
-    /// Time of the first byte of the request that is being read.
-    pub began: u64,
     /// Requests read.
     pub pushed: u32,
     /// Requests answered.
     pub answered: u32,
     /// Exchanges posted.
     pub emitted: u32,
-    /// Requests whose heads were counted: TCP has them whole.
-    pub heads: u32,
-    /// ... and posted.
-    pub heads_posted: u32,
-    /// Postings made.
-    pub postings: u32,
     /// Try-lock of the receive hook: 1 while a packet is being read.
     pub busy: u32,
+    /// Requests whose heads were counted: TCP has them whole.
+    pub heads: u32,
     /// Where the payload of the packet that is being read begins in it ...
     pub payload: u32,
     /// ... and its stream positions, from and until. They belong to the holder of `busy`.
     pub reading: [u64; 2],
-    /// Number of the service.
-    pub service: u16,
+    /// Of `heads`, those that were posted.
+    pub heads_posted: u32,
+    /// Postings made.
+    pub postings: u32,
     /// Status of the answer that is being read, once its head is complete.
     pub status: u16,
+    /// Status code of `early`; 0 if there is no early answer.
+    pub early_status: u16,
     /// 1: the connection ended; nothing may touch it any more.
     pub closed: u8,
     /// 1 + `Reason`: answers cannot be read any more, drop what waits for one.
@@ -99,22 +89,45 @@ pub struct Conn {
     pub resume: u8,
     /// 1: something went out since something came in (only kept while nothing is read).
     pub turned: u8,
-    /// What the client sends.
-    pub inbound: Side,
     /// What the service sends.
     pub outbound: Side,
-    /// Captured request head; twice the room, so that any piece can be appended at any place.
-    pub request_head: [u8; 2 * REQUEST_HEAD],
-    /// Captured status line, likewise.
-    pub status_line: [u8; 2 * STATUS_LINE],
+    /// Stream positions up to which bytes were posted, `[inbound, outbound]`.
+    pub booked: [u64; 2],
+    /// What was posted as open.
+    pub open: [u64; 2],
+    /// What the client sends.
+    pub inbound: Side,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Bytes of exchanges whose posting found the ring full.
+    pub lost: [u64; 2],
+    /// Number of the service.
+    pub service: u16,
+    /// Spelled-out padding.
+    pub pad: [u8; 6],
+    /// Time of the first byte of the request that is being read.
+    pub began: u64,
     /// See `Early`.
     pub early: Early,
+    /// Captured status line.
+    pub status_line: [u8; room(STATUS_LINE)],
+    /// Captured request head.
+    pub request_head: [u8; room(REQUEST_HEAD)],
     /// The first waiting requests.
     pub entries: [Entry; INLINE as usize],
 }
 
 const _: () = assert!(size_of::<Entry>() == 48 + size_of::<Posting>() + REQUEST_HEAD);
-const _: () = assert!(size_of::<Conn>().is_multiple_of(8));
+const _: () = assert!(begins_with_a_line(offset_of!(Conn, outbound)));
+const _: () = assert!(begins_with_a_line(offset_of!(Conn, inbound)));
+const _: () = assert!(begins_with_a_line(offset_of!(Conn, began)));
+const _: () = assert!(begins_with_a_line(offset_of!(Conn, entries)));
+const _: () = assert!(size_of::<Conn>() <= 2048 - 64 - 8);
+
+/// Whether what is `at` bytes behind the beginning of a socket's value begins with a cache line.
+const fn begins_with_a_line(at: usize) -> bool {
+    (at + 8).is_multiple_of(64)
+}
 
 /// What the reading and the settlement need from outside: the kernel, or a test.
 pub trait Outside {
@@ -169,31 +182,33 @@ pub trait Steps {
 impl Conn {
     /// All zero; `begin` or `begin_mid_stream` makes a connection of it.
     pub const ZERO: Self = Self {
-        cookie: 0,
-        booked: [0; 2],
-        open: [0; 2],
-        lost: [0; 2],
-        began: 0,
         pushed: 0,
         answered: 0,
         emitted: 0,
-        heads: 0,
-        heads_posted: 0,
-        postings: 0,
         busy: 0,
+        heads: 0,
         payload: 0,
         reading: [0; 2],
-        service: 0,
+        heads_posted: 0,
+        postings: 0,
         status: 0,
+        early_status: 0,
         closed: 0,
         cut: 0,
         resume: 0,
         turned: 0,
-        inbound: Side::ZERO,
         outbound: Side::ZERO,
-        request_head: [0; 2 * REQUEST_HEAD],
-        status_line: [0; 2 * STATUS_LINE],
-        early: Early { end: 0, body: 0, ended: 0, status: 0, pad: [0; 6] },
+        booked: [0; 2],
+        open: [0; 2],
+        inbound: Side::ZERO,
+        cookie: 0,
+        lost: [0; 2],
+        service: 0,
+        pad: [0; 6],
+        began: 0,
+        early: Early { end: 0, body: 0, ended: 0 },
+        status_line: [0; room(STATUS_LINE)],
+        request_head: [0; room(REQUEST_HEAD)],
         entries: [Entry::ZERO; INLINE as usize],
     };
 

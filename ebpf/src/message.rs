@@ -75,8 +75,9 @@ fn answer_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
             unsafe { (*entry).answer(position, status, body, ended) };
         }
         conn.answered = number.wrapping_add(1);
-    } else if conn.early.status == 0 {
-        conn.early = Early { end: position, body, ended, status, pad: [0; 6] };
+    } else if conn.early_status == 0 {
+        conn.early = Early { end: position, body, ended };
+        conn.early_status = status;
     }
 }
 
@@ -130,7 +131,7 @@ pub fn request_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64)
 pub fn partial_request<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
     let number = conn.pushed;
     let side = &conn.inbound;
-    let answered = conn.early.status != 0 || conn.status != 0;
+    let answered = conn.early_status != 0 || conn.status != 0;
     // A line that is longer than what is kept cannot be answered with more detail when it is complete.
     let known = side.phase == side::FIELDS || (side.phase == side::START && side.head_len == REQUEST_HEAD as u16);
     if !answered || !known || conn.answered != number || side.start >= position {
@@ -161,7 +162,7 @@ pub fn answer_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) 
             // SAFETY: published entries are not written by the receive hook but for their end and body.
             method = unsafe { (*entry).method };
         }
-    } else if conn.inbound.phase == side::OPAQUE || conn.early.status != 0 {
+    } else if conn.inbound.phase == side::OPAQUE || conn.early_status != 0 {
         return false;
     }
     let body = head::answer_body(&conn.outbound, status, method);
@@ -219,7 +220,7 @@ impl Entry {
         self.posting.head_len = if cut { side.head_len } else { side.line_len };
         let mut i = 0;
         while i < REQUEST_HEAD && i < usize::from(self.posting.head_len) {
-            // SAFETY: `REQUEST_HEAD` is a multiple of eight, and the capture is twice as long.
+            // SAFETY: `REQUEST_HEAD` is a multiple of eight, and the capture is longer.
             unsafe {
                 let word = conn.request_head.as_ptr().add(i).cast::<u64>().read_unaligned();
                 self.head.as_mut_ptr().add(i).cast::<u64>().write_unaligned(word);

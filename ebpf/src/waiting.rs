@@ -96,11 +96,11 @@ impl<O: Outside> Steps for Dropping<'_, O> {
 #[inline(always)]
 pub(crate) fn adopt_early<O: Outside>(conn: &mut Conn, outside: &mut O) {
     let number = conn.answered;
-    if conn.early.status == 0 || number == conn.pushed {
+    if conn.early_status == 0 || number == conn.pushed {
         return;
     }
-    let early = conn.early;
-    conn.early.status = 0;
+    let (early, status) = (conn.early, conn.early_status);
+    conn.early_status = 0;
     let entry = conn.entry(outside, number);
     if !entry.is_null() {
         // SAFETY: a published entry's answer half belongs to the holder of the socket's lock.
@@ -108,7 +108,7 @@ pub(crate) fn adopt_early<O: Outside>(conn: &mut Conn, outside: &mut O) {
         // A service that gave up waiting (408) may have spoken before the request began.
         let began = entry.posting.began;
         let ended = if early.ended < began { began } else { early.ended };
-        entry.answer(early.end, early.status, early.body, ended);
+        entry.answer(early.end, status, early.body, ended);
     }
     conn.answered = number.wrapping_add(1);
 }
@@ -120,7 +120,7 @@ pub(crate) fn drop_waiting<O: Outside>(conn: &mut Conn, outside: &mut O) {
     let mut dropping = Dropping { conn, outside };
     O::repeat(MOST, &mut dropping);
     conn.answered = conn.pushed;
-    conn.early.status = 0;
+    conn.early_status = 0;
     if conn.cut == 0 {
         return;
     }

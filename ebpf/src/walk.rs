@@ -264,19 +264,19 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
     if sum > N as u32 { N as u16 } else { sum as u16 }
 }
 
-/// Appends the window's `len` bytes at `from` to a capture of `have` bytes (at most `N`) that has room for twice as many; a
-/// few more may follow them. Words, because a helper that copies costs more than most first lines.
+/// Appends the window's `len` bytes at `from` to a capture of `have` bytes, as far as `N` in all; some more may lie behind them.
+/// Words, because a helper that copies costs more than most first lines.
 #[inline(always)]
 fn keep<const N: usize>(capture: *mut u8, window: &Window, have: u16, from: u32, len: u32) {
-    let at = window.blur(u32::from(have));
-    if at >= N as u32 {
-        return;
-    }
     let mut done = 0;
     while done < N as u32 && done < len {
+        let at = window.blur(u32::from(have).wrapping_add(done));
+        if at >= N as u32 {
+            return;
+        }
         let word = window.word(from.wrapping_add(done));
-        // SAFETY: `at` is below `N`, and `done` at most eight bytes in front of it.
-        unsafe { capture.add((at + done) as usize).cast::<u64>().write_unaligned(word.to_le()) };
+        // SAFETY: `at` is below `N`, and a capture has `room(N)` bytes.
+        unsafe { capture.add(at as usize).cast::<u64>().write_unaligned(word.to_le()) };
         done += 8;
     }
 }

@@ -7,6 +7,12 @@ pub const REQUEST_HEAD: usize = 256;
 /// Bytes of a response head that are kept: the status line up to the code.
 pub const STATUS_LINE: usize = 16;
 
+/// What a capture of `len` bytes takes: it is written in words, which may begin at its last byte.
+#[must_use]
+pub const fn room(len: usize) -> usize {
+    len + 8
+}
+
 /// What matters of a request's method for the answer's framing.
 pub const METHOD_PLAIN: u8 = 0;
 /// `HEAD`: the answer has no body, whatever its header says (RFC 9110 9.3.2).
@@ -44,7 +50,7 @@ pub fn begins_request(first: u8) -> bool {
 /// The method class of a captured request head.
 #[inline(always)]
 #[must_use]
-pub fn method_class(head: &[u8; 2 * REQUEST_HEAD]) -> u8 {
+pub fn method_class(head: &[u8; room(REQUEST_HEAD)]) -> u8 {
     if head[0] == b'H' && head[1] == b'E' && head[2] == b'A' && head[3] == b'D' && head[4] == b' ' {
         METHOD_HEAD
     } else if head[0] == b'C'
@@ -70,7 +76,7 @@ const METHOD: usize = 20;
 /// (RFC 9110 9.1, RFC 9112 3.2).
 #[inline(always)]
 #[must_use]
-pub fn begins_like_a_request(head: &[u8; 2 * REQUEST_HEAD]) -> bool {
+pub fn begins_like_a_request(head: &[u8; room(REQUEST_HEAD)]) -> bool {
     let mut i = 0;
     while i < METHOD {
         if head[i] == b' ' {
@@ -102,7 +108,7 @@ pub fn request_body(side: &Side) -> Body {
 /// an earlier line left lies behind the end of a shorter one.
 #[inline(always)]
 #[must_use]
-pub fn status(line: &[u8; 2 * STATUS_LINE]) -> Option<u16> {
+pub fn status(line: &[u8; room(STATUS_LINE)]) -> Option<u16> {
     let http = line[0] == b'H' && line[1] == b'T' && line[2] == b'T' && line[3] == b'P';
     if !http || line[4] != b'/' || line[5] != b'1' || line[6] != b'.' || !line[7].is_ascii_digit() || line[8] != b' ' {
         return None;

@@ -1,5 +1,7 @@
 //! The reading state of one direction of one observed connection. How it moves is in `crate::walk`.
 
+use core::mem::offset_of;
+
 use super::window::CARRY;
 
 /// `Side::phase`: the first line of a head is awaited or unfinished.
@@ -34,6 +36,8 @@ pub const NEVER: u64 = u64::MAX;
 
 /// One direction of a connection. Positions count the application's bytes from 0 (the first byte after the SYN),
 /// in 64 bits, so that they do not wrap with the sequence numbers every 4 GiB.
+///
+/// What a packet in the middle of a body needs comes first, in one cache line where the whole begins with one: see `Conn`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Side {
@@ -41,22 +45,14 @@ pub struct Side {
     pub want: u64,
     /// The highest position that passed the hook. May run ahead of what TCP accepted.
     pub seen: u64,
-    /// All below is booked, as wire or as unattributed.
-    pub settled: u64,
+    /// Position of the FIN, once one was seen.
+    pub fin: u64,
     /// Where the message that is being read begins.
     pub start: u64,
     /// Decoded body bytes of that message, as far as the framing promised them.
     pub body: u64,
     /// Its `Content-Length`.
     pub length: u64,
-    /// Where its body begins (with `UNTIL_CLOSE` and `BODY`).
-    pub body_start: u64,
-    /// Position of the FIN, once one was seen.
-    pub fin: u64,
-    /// The bytes from here ...
-    pub aside_from: u64,
-    /// ... to here belong to no exchange, for `reason`.
-    pub aside_until: u64,
     /// Sequence number of position 0.
     pub base: u32,
     /// Captured bytes of the head that is being read.
@@ -75,10 +71,19 @@ pub struct Side {
     pub stashed: u8,
     /// Spelled-out padding.
     pub pad: [u8; 3],
+    /// All below is booked, as wire or as unattributed.
+    pub settled: u64,
+    /// Where the body of the message that is being read begins (with `UNTIL_CLOSE` and `BODY`).
+    pub body_start: u64,
+    /// The bytes from here ...
+    pub aside_from: u64,
+    /// ... to here belong to no exchange, for `reason`.
+    pub aside_until: u64,
     /// The end of the bytes looked at: an unfinished line.
     pub carry: [u8; CARRY as usize],
 }
 
+const _: () = assert!(offset_of!(Side, settled) == 64);
 const _: () = assert!(size_of::<Side>() == 96 + 128);
 
 impl Side {

@@ -70,7 +70,7 @@ pub(super) static SOCKET: Storage<Socket, NO_PREALLOC> = Storage::new();
 #[btf_map]
 pub(super) static MAKER: Storage<Maker, CLONED> = Storage::new();
 
-/// Observed connections only: 2,040 bytes each. With what the kernel keeps in front of them that is a block of 4 KiB.
+/// Observed connections only: 1,784 bytes each. With what the kernel keeps in front of them that is a block of 2 KiB.
 #[btf_map]
 pub(super) static CONN: Storage<Conn, NO_PREALLOC> = Storage::new();
 

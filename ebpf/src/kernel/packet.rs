@@ -215,7 +215,7 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
     if header.len != 0 {
         conn.spoken_to::<Kernel>();
     }
-    if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
+    if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early_status != 0 {
         // Only here, since finding it takes longer than all that a packet in the middle of a body needs.
         let sk = socket(skb);
         if sk.is_null() {

@@ -112,7 +112,7 @@ impl Connection {
         if !packet.bytes.is_empty() {
             conn.spoken_to::<Host>();
         }
-        if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early.status != 0 {
+        if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early_status != 0 {
             settle::exchanges(conn, &mut Host, self.streams);
         }
         if packet.bytes.is_empty() && !packet.fin {
