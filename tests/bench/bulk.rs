@@ -85,7 +85,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
          observed. Both ends are on this machine, so the programs run at both.",
     );
     let mut table = Table::new(&["load", "without, Gbit/s", "with, Gbit/s", "with / without"]);
-    let (pairs, seconds) = if effort.quick { (1, 1) } else { (4, 2) };
+    let seconds = if effort.quick { 1 } else { 2 };
     let mut tcp = Vec::new();
     for (udp, veth, streams) in [false, true]
         .into_iter()
@@ -93,6 +93,12 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         .flat_map(|(udp, veth)| [1, 8].map(|streams| (udp, veth, streams)))
     {
         let bulk = Bulk { udp, streams, veth };
+        // What TCP makes of two processors varies by more than what is aimed at: see how far its rows spread.
+        let pairs = match (effort.quick, udp) {
+            (true, _) => 1,
+            (false, true) => 4,
+            (false, false) => 10,
+        };
         let found = alternate(
             pairs,
             || bulk.measure(stage, seconds),
@@ -105,12 +111,12 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         table.row([bulk.words(), pairs.without.words(2), pairs.with.words(2), pairs.ratio.words(3)]);
         part.raw(&bulk.words(), pairs.json());
         if !udp {
-            tcp.push(pairs.ratio.median);
+            tcp.extend(pairs.ratios());
         }
     }
     let all = Spread::of(&tcp);
     part.target(Target::at_least(
-        "bulk TCP with the agent, share of without (median of the four loads)",
+        "bulk TCP with the agent, share of without (median of all pairs of the four loads)",
         0.99,
         all.median,
         3,

@@ -73,12 +73,12 @@ impl Pairs {
     pub(crate) fn of<T>(found: &[[T; 2]], quantity: impl Fn(&T) -> f64) -> Self {
         let raw: Vec<[f64; 2]> = found.iter().map(|[without, with]| [quantity(without), quantity(with)]).collect();
         let column = |which: fn(&[f64; 2]) -> f64| Spread::of(&raw.iter().map(which).collect::<Vec<_>>());
-        Self {
-            without: column(|pair| pair[0]),
-            with: column(|pair| pair[1]),
-            ratio: column(|pair| if pair[0] == 0.0 { 0.0 } else { pair[1] / pair[0] }),
-            raw,
-        }
+        Self { without: column(|pair| pair[0]), with: column(|pair| pair[1]), ratio: column(ratio), raw }
+    }
+
+    /// With by without, of each pair.
+    pub(crate) fn ratios(&self) -> impl Iterator<Item = f64> {
+        self.raw.iter().map(ratio)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -87,6 +87,10 @@ impl Pairs {
             "pairs": self.raw,
         })
     }
+}
+
+fn ratio(pair: &[f64; 2]) -> f64 {
+    if pair[0] == 0.0 { 0.0 } else { pair[1] / pair[0] }
 }
 
 /// A whole number as one that can be divided.
@@ -121,5 +125,6 @@ mod tests {
         assert_eq!(*order.borrow(), ["a", "b", "a", "b"]);
         let pairs = Pairs::of(&found, |value| *value);
         assert_eq!((pairs.without.median, pairs.with.median, pairs.ratio.median), (4.0, 2.0, 0.5));
+        assert_eq!(pairs.ratios().collect::<Vec<_>>(), [0.5, 0.5]);
     }
 }
