@@ -105,9 +105,11 @@ fn guests(
     filter: Vec<String>,
     processors: u32,
 ) -> Result<Done> {
-    let agent = agent::build_for_tests(workspace, steps)?;
-    let (package, agent_variable) = (KERNEL_PACKAGE, AGENT_VARIABLE);
-    let order = vm::Order { series, filter, agent: &agent, package, agent_variable, processors };
+    let agents = [
+        (AGENT_VARIABLE, agent::build_for_tests(workspace, steps)?),
+        (STATIC_VARIABLE, dist::build_for_tests(workspace, steps)?),
+    ];
+    let order = vm::Order { series, filter, agents: &agents, package: KERNEL_PACKAGE, processors };
     match steps.last_word("virtual machines", "cargo xtask test vm", || vm::test(workspace, steps, &order))? {
         vm::End::Good => Ok(Done::Completely),
         vm::End::Incomplete => Ok(Done::InPart),

@@ -45,12 +45,10 @@ pub(crate) struct Order<'a> {
     pub(crate) series: Vec<&'static str>,
     /// Parts of tests' names; all tests if empty.
     pub(crate) filter: Vec<String>,
-    /// The agent.
-    pub(crate) agent: &'a Path,
+    /// The agents that the tests start, each with the environment variable that tells them which it is.
+    pub(crate) agents: &'a [(&'a str, PathBuf)],
     /// The package with the tests.
     pub(crate) package: &'a str,
-    /// The environment variable that tells the tests which agent to start.
-    pub(crate) agent_variable: &'a str,
     /// Processors of a guest.
     pub(crate) processors: u32,
 }
@@ -63,7 +61,8 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
         );
     }
     let programs = workspace.root.join("target/vm/programs");
-    let agent = kept(order.agent, &programs, "sockmeter")?;
+    let agents = order.agents.iter().map(|(variable, agent)| Ok((*variable, kept(agent, &programs, variable)?)));
+    let agents: Vec<(&str, PathBuf)> = agents.collect::<Result<_>>()?;
     let tests = kept(&test_binary(workspace, order.package)?, &programs, "kernel")?;
     let kernels = Kernels::new(workspace);
     let busybox = steps.step("busybox", ALONE, || kernels.busybox())?;
@@ -84,7 +83,7 @@ pub(crate) fn test(workspace: &Workspace, steps: &Steps, order: &Order<'_>) -> R
                 while let Some((number, (series, kernel))) = next(&queue) {
                     let verdict = match kernel {
                         Ok(kernel) => {
-                            let job = |from: &str| job(workspace, order, &agent, &tests, series, from);
+                            let job = |from: &str| job(workspace, order, &agents, &tests, series, from);
                             guest(workspace, steps, (series, &kernel), &busybox, &job, order.processors)
                         }
                         Err(error) => Verdict::Skipped(format!("{error:#}")),
@@ -175,14 +174,21 @@ fn last_lines(console: &Path) -> String {
 }
 
 /// What the guest runs: all that is chosen, or the tests from this one on.
-fn job(workspace: &Workspace, order: &Order<'_>, agent: &Path, tests: &Path, series: &str, from: &str) -> String {
+fn job(
+    workspace: &Workspace,
+    order: &Order<'_>,
+    agents: &[(&str, PathBuf)],
+    tests: &Path,
+    series: &str,
+    from: &str,
+) -> String {
     let load = std::env::var(LOAD_VARIABLE).unwrap_or_else(|_| LOAD.to_owned());
     let chosen = if series == TOO_OLD.0 { TOO_OLD.1.to_owned() } else { order.filter.join(" ") };
+    let agents = agents.iter().map(|(variable, agent)| format!("{variable}={}", quoted(&agent.to_string_lossy())));
+    let variables = agents.collect::<Vec<_>>().join(" ");
     format!(
-        "cd {} || exit\nexport {}={} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} FROM={} LIMIT={LIMIT}\n{GUEST}{JOB}",
+        "cd {} || exit\nexport {variables} {LOAD_VARIABLE}={}\nTESTS={} CHOSEN={} FROM={} LIMIT={LIMIT}\n{GUEST}{JOB}",
         quoted(&workspace.root.to_string_lossy()),
-        order.agent_variable,
-        quoted(&agent.to_string_lossy()),
         quoted(&load),
         quoted(&tests.to_string_lossy()),
         quoted(&chosen),
