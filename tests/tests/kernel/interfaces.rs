@@ -91,12 +91,16 @@ fn an_interface_that_appears_later_is_counted_from_its_first_byte() -> Result<()
     for direction in [0, 1] {
         assert_eq!(ours_after[direction] - ours_before[direction], device_after[direction] - device_before[direction]);
     }
+    // What the kernel itself says of its groups (RFC 9777) ends here.
+    here.ip(&["link", "set", "va", "down"])?;
+    let (ours_last, device_last, _) = both(&agent, &here, "va")?;
+    assert_eq!(ours_last[1] - ours_before[1], device_last[1] - device_before[1]);
     here.ip(&["link", "delete", "va"])?;
     let page = agent.scrape_until("the interface to go", |page| {
         page.family("sockmeter_interface_kernel_bytes_total")
             .all(|(labels, _)| labels.get("interface").is_none_or(|name| name != "va"))
     })?;
-    assert_eq!(ours(&page, "va")[1], ours_after[1], "what was counted stays");
+    assert_eq!(ours(&page, "va")[1], ours_last[1], "what was counted stays");
     Ok(())
 }
 
