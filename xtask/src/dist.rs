@@ -16,7 +16,7 @@ const ALONE: &str = "cargo xtask dist";
 
 /// Builds it, optimised, to `target/dist`, which is what `deploy/container/Dockerfile` is built from.
 pub(crate) fn dist(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    setup::packages(steps)?;
+    setup::only(steps, setup::MUSL)?;
     kernel_side::build(workspace, steps)?;
     let built = build_for_release(workspace, steps)?;
     let folder = workspace.root.join("target/dist");

@@ -30,7 +30,7 @@ const COMPOSE: (&str, &str, &[&str]) =
 
 /// Puts each base and each overlay together and validates it; a line for each resource that is no good.
 pub(crate) fn check(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    setup::packages(steps)?;
+    setup::only(steps, setup::PYTHON)?;
     let kubectl = steps.step("kubectl", ALONE, || kubectl(workspace))?;
     let validator = steps.step("kubernetes-validate", ALONE, || validator(workspace, steps))?;
     steps.step("compose", ALONE, || compose(workspace))?;

@@ -46,6 +46,15 @@ const PROGRAMS: [(&str, &str); 27] = [
     ("modprobe", "kmod"),
 ];
 
+/// What the static binary is built with.
+pub(crate) const MUSL: &[&str] = &["musl-gcc"];
+/// What a validator from PyPI is installed with.
+pub(crate) const PYTHON: &[&str] = &["/usr/share/doc/python3-venv"];
+/// What a person looks at metrics with.
+pub(crate) const BACKENDS: &[&str] = &["prometheus", "victoria-metrics"];
+/// What reads rules.
+pub(crate) const RULES: &[&str] = &["promtool", "vmalert"];
+
 /// Debian's packages start their services when they are installed, unless policy-rc.d forbids it (invoke-rc.d(8)), and
 /// enable them for the next boot. A policy that is there already is left alone.
 const INSTALL: &str = r#"
@@ -67,10 +76,18 @@ if command -v systemctl > /dev/null; then
 fi
 "#;
 
-/// Installs what is missing.
+/// Installs what is missing of all that tests drive.
 pub(crate) fn packages(steps: &Steps) -> Result<()> {
+    install(steps, &missing(is_installed))
+}
+
+/// Installs what is missing of these programs: whoever wants one binary, or to look at a page, wants no virtual machines.
+pub(crate) fn only(steps: &Steps, programs: &[&str]) -> Result<()> {
+    install(steps, &missing(|program| !programs.contains(&program) || is_installed(program)))
+}
+
+fn install(steps: &Steps, missing: &[&str]) -> Result<()> {
     steps.step("setup", ALONE, || {
-        let missing = missing(is_installed);
         if missing.is_empty() {
             return Ok(());
         }
@@ -117,11 +134,18 @@ fn on_path(program: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::missing;
+    use super::{BACKENDS, MUSL, PROGRAMS, PYTHON, RULES, missing};
 
     #[test]
     fn a_package_is_missing_once_for_all_its_programs() {
         assert_eq!(missing(|program| !program.starts_with("prom")), ["prometheus", "prometheus-node-exporter"]);
         assert_eq!(missing(|_| true), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_a_command_asks_for_alone_is_on_the_list() {
+        for program in [MUSL, PYTHON, BACKENDS, RULES].concat() {
+            assert_eq!(PROGRAMS.iter().filter(|(known, _)| *known == program).count(), 1, "{program}");
+        }
     }
 }

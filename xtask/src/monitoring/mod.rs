@@ -1,18 +1,16 @@
 //! `cargo xtask monitoring`: the rules by promtool, the proof that every query has an answer, and back-ends for a person.
 //! The proof itself is a kernel test (`tests/tests/kernel/monitoring.rs`); pictures are `pictures`'.
 
+mod asking;
 mod docker;
 mod packages;
 mod pictures;
 mod started;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 
 use crate::steps::{Steps, run};
@@ -27,6 +25,8 @@ const AGENT: &str = "127.0.0.1:9464";
 const VICTORIA_METRICS: &str = "127.0.0.1:8428";
 /// Where Prometheus listens.
 const PROMETHEUS: &str = "127.0.0.1:9090";
+/// Where vmalert listens, with Docker only.
+const VMALERT: &str = "127.0.0.1:8880";
 /// Where Grafana listens, with Docker only.
 const GRAFANA: &str = "127.0.0.1:3000";
 
@@ -58,7 +58,7 @@ pub(crate) enum Monitoring {
 pub(crate) fn execute(workspace: &Workspace, steps: &Steps, what: &Monitoring) -> Result<()> {
     match what {
         Monitoring::Rules => {
-            setup::packages(steps)?;
+            setup::only(steps, setup::RULES)?;
             rules(workspace, steps)
         }
         Monitoring::Test => {
@@ -76,7 +76,7 @@ pub(crate) fn execute(workspace: &Workspace, steps: &Steps, what: &Monitoring) -
         Monitoring::Pictures => pictures::draw(workspace, steps),
         Monitoring::Up { packages: false } if docker::is_there(workspace) => docker::up(workspace, steps),
         Monitoring::Up { .. } => packages::up(workspace, steps),
-        Monitoring::Check => check(workspace, steps),
+        Monitoring::Check => asking::check(workspace, steps),
         Monitoring::Down => {
             docker::down(workspace, steps)?;
             started::end(&folder(workspace), steps)
@@ -100,62 +100,6 @@ pub(crate) fn rules(workspace: &Workspace, steps: &Steps) -> Result<()> {
 /// Where state and logs of what was started are.
 fn folder(workspace: &Workspace) -> PathBuf {
     workspace.root.join("target/monitoring")
-}
-
-/// Asks everybody who should answer.
-fn check(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    let by_docker = docker::is_up(workspace);
-    let mut questions = vec![
-        ("agent", AGENT, "/healthz", ""),
-        ("VictoriaMetrics", VICTORIA_METRICS, "/health", ""),
-        (
-            "VictoriaMetrics has the agent's page",
-            VICTORIA_METRICS,
-            "/api/v1/query?query=sockmeter_build_info",
-            "sockmeter_build_info",
-        ),
-    ];
-    if by_docker {
-        questions.push(("Grafana", GRAFANA, "/api/health", "ok"));
-        questions.push(("Grafana has the dashboards", GRAFANA, "/api/dashboards/uid/sockmeter-agent", "Agent Health"));
-    } else {
-        questions.push(("Prometheus", PROMETHEUS, "/-/ready", ""));
-        questions.push(("Prometheus has the rules", PROMETHEUS, "/api/v1/rules", "LedgerOutOfBalance"));
-        questions.push((
-            "Prometheus has the agent's page",
-            PROMETHEUS,
-            "/api/v1/query?query=sockmeter_build_info",
-            "sockmeter_build_info",
-        ));
-    }
-    let mut failed = 0u32;
-    for (what, address, path, wanted) in questions {
-        let said = match get(address, path) {
-            Ok(body) if body.contains(wanted) => "yes".to_owned(),
-            Ok(_) => "no: it answers without that; the first scrape takes up to 15 seconds".to_owned(),
-            Err(error) => format!("no: {error:#}"),
-        };
-        failed = failed.saturating_add(u32::from(said != "yes"));
-        steps.say(format_args!("{what}: {said}"));
-    }
-    if failed > 0 {
-        bail!("{failed} of these should be yes\nhint: cargo xtask monitoring up; logs are in target/monitoring");
-    }
-    Ok(())
-}
-
-/// The body of a page, if its status is 200.
-fn get(address: &str, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // The answer of HTTP/1.0 ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
-        _ => bail!("{address} answers {path} with {}", answer.lines().next().unwrap_or_default()),
-    }
 }
 
 /// The agent's binary: what was built last, or else built now.

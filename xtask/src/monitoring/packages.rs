@@ -2,15 +2,15 @@
 //! in Debian; the two have pages of their own to look at.
 
 use std::fs;
-use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::asking::{get, is_an_agent, is_free};
 use super::started::{self, Started};
-use super::{AGENT, PROMETHEUS, VICTORIA_METRICS, agent, folder, get};
+use super::{AGENT, PROMETHEUS, VICTORIA_METRICS, agent, folder};
 use crate::setup;
 use crate::steps::Steps;
 use crate::workspace::Workspace;
@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_secs(30);
 
 /// Starts what does not run yet and says where to look.
 pub(super) fn up(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    setup::packages(steps)?;
+    setup::only(steps, setup::BACKENDS)?;
     let (folder, root) = (folder(workspace), workspace.root.display().to_string());
     fs::create_dir_all(&folder)?;
     let here = folder.display();
@@ -30,11 +30,7 @@ pub(super) fn up(workspace: &Workspace, steps: &Steps) -> Result<()> {
             steps.say(format_args!("{name}: runs already"));
             return Ok(());
         }
-        if TcpStream::connect(address).is_ok() {
-            bail!(
-                "{name}: somebody else listens at {address}, wanted that address free\nhint: end that, or look at what it serves"
-            );
-        }
+        is_free(name, address)?;
         let log = fs::File::create(folder.join(format!("{name}.log")))?;
         all.retain(|one| one.name != name);
         let mut one = Started::start(name, &mut command, log)?;
@@ -50,15 +46,15 @@ pub(super) fn up(workspace: &Workspace, steps: &Steps) -> Result<()> {
         all.push(one);
         started::write(&folder, &all)
     };
-    if TcpStream::connect(AGENT).is_err() {
+    if is_an_agent(AGENT) {
+        steps.say(format_args!("agent: one answers at {AGENT} already"));
+    } else {
         let binary = agent(workspace, steps)?;
         let mut command = setup::as_root(&binary.to_string_lossy())
             .context("the agent needs root, and sudo wants a password\nhint: sudo -v, then again")?;
         // Without pins its kernel side ends with it.
         command.args(["run", "--listen", AGENT, "--no-pin", "--state-dir"]).arg(folder.join("state"));
         start("agent", AGENT, "/healthz", command)?;
-    } else {
-        steps.say(format_args!("agent: one answers at {AGENT} already"));
     }
     let mut command = Command::new("victoria-metrics");
     command.args([
