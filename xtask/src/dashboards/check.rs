@@ -9,36 +9,10 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::expression::metrics;
+use super::expression::Asked;
+use super::names::Names;
 use super::shipped;
 use super::source::{Dashboard, Kind, read_all};
-
-/// `dashboards/exceptions.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Exceptions {
-    elsewhere: Vec<Elsewhere>,
-    absent: Vec<Absent>,
-}
-
-/// Families of another exporter.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Elsewhere {
-    name: String,
-    by: String,
-    reason: String,
-}
-
-/// Families that nobody exports in the proof.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Absent {
-    name: String,
-    reason: String,
-    #[serde(rename = "while")]
-    _while: Option<String>,
-}
 
 /// A file of `deploy/prometheus/rules`.
 #[derive(Debug, Deserialize)]
@@ -68,17 +42,28 @@ struct Annotations {
     runbook: String,
 }
 
-/// Which names there are, and where they are used.
-struct Names {
-    known: BTreeSet<String>,
-    exceptions: Exceptions,
-    used: BTreeSet<String>,
-}
+/// Units as Grafana names them (`getCategories` of `@grafana/data`): another one is shown as if it were text.
+const UNITS: [&str; 14] = [
+    "short",
+    "bytes",
+    "mbytes",
+    "Bps",
+    "pps",
+    "reqps",
+    "ops",
+    "mps",
+    "s",
+    "ns",
+    "percent",
+    "percentunit",
+    "celsius",
+    "watt",
+];
 
 /// Everything that is wrong, a sentence each.
 pub(crate) fn problems(root: &Path) -> Result<Vec<String>> {
     let rules = rules(root)?;
-    let mut names = Names::read(root, &rules)?;
+    let mut names = Names::read(root, rules.iter().filter_map(|rule| rule.record.clone()))?;
     let mut problems = equal_to_source(root)?;
     let sources = read_all(root)?;
     let mut seen = BTreeSet::new();
@@ -133,6 +118,12 @@ fn of_dashboard(dashboard: &Dashboard, names: &mut Names) -> Vec<String> {
                 complain(&panel.title, format!("has no {what}"));
             }
         }
+        if !panel.unit.is_empty() && !panel.unit.starts_with("suffix:") && !UNITS.contains(&panel.unit.as_str()) {
+            complain(
+                &panel.title,
+                format!("has the unit {}, wanted one of Grafana's: {}", panel.unit, UNITS.join(", ")),
+            );
+        }
         if panel.queries.is_empty() || (panel.kind == Kind::Table && panel.queries.len() != 1) {
             complain(&panel.title, format!("has {} queries, wanted some, a table one", panel.queries.len()));
         }
@@ -144,18 +135,30 @@ fn of_dashboard(dashboard: &Dashboard, names: &mut Names) -> Vec<String> {
                 complain(&panel.title, format!("has no legend for {}", query.expr));
             }
             let variables: Vec<&str> = dashboard.variables.iter().map(|variable| &*variable.name).collect();
-            for problem in names.of(&query.expr, &variables) {
+            let (problems, answered) = names.of(&query.expr, &variables);
+            for problem in problems {
                 complain(&panel.title, problem);
+            }
+            let shown = shown(&query.legend).chain(panel.columns.iter().map(|(label, _)| label.as_str()));
+            let shown = shown.filter(|label| *label != "Value");
+            for label in shown.filter(|label| answered.as_ref().is_some_and(|answered| !answered.contains(*label))) {
+                complain(&panel.title, format!("shows {label}, which the answer to {} does not have", query.expr));
             }
         }
     }
     for variable in &dashboard.variables {
-        let metric = variable.query.strip_prefix("label_values(").and_then(|rest| rest.split_once(','));
-        for problem in names.of(metric.map_or("", |(metric, _)| metric), &[]) {
+        let inside = variable.query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+        let (metric, label) = inside.and_then(|inside| inside.split_once(", ")).unwrap_or_default();
+        for problem in names.of(&format!("count by ({label}) ({metric})"), &[]).0 {
             complain(&variable.name, problem);
         }
     }
     problems
+}
+
+/// Labels in a legend: what stands between double braces.
+fn shown(legend: &str) -> impl Iterator<Item = &str> {
+    legend.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0))
 }
 
 fn rules(root: &Path) -> Result<Vec<Rule>> {
@@ -175,10 +178,13 @@ fn of_rules(root: &Path, rules: &[Rule], names: &mut Names) -> Result<Vec<String
     let sections: BTreeSet<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let mut problems = Vec::new();
     let mut alerts = BTreeSet::new();
-    let tested = tested_alerts(root)?;
+    let tested = Tested::read(root)?;
     for rule in rules {
         let name = rule.alert.as_deref().or(rule.record.as_deref()).unwrap_or_default();
-        problems.extend(names.of(&rule.expr, &[]).into_iter().map(|problem| format!("rule {name} {problem}")));
+        problems.extend(names.of(&rule.expr, &[]).0.into_iter().map(|problem| format!("rule {name} {problem}")));
+        if rule.record.as_deref().is_some_and(|record| !tested.recorded.contains(record)) {
+            problems.push(format!("rule {name}: no promql_expr_test of deploy/prometheus/tests asks for it"));
+        }
         let Some(alert) = &rule.alert else { continue };
         alerts.insert(alert.as_str());
         let runbook = format!("docs/runbooks.md#{}", alert.to_lowercase());
@@ -192,7 +198,7 @@ fn of_rules(root: &Path, rules: &[Rule], names: &mut Names) -> Result<Vec<String
             problems.push(format!("alert {alert}: has no summary"));
         }
         for (fires, what) in [(true, "fires"), (false, "does not fire")] {
-            if !tested.contains(&(alert.clone(), fires)) {
+            if !tested.alerts.contains(&(alert.clone(), fires)) {
                 problems.push(format!("alert {alert}: deploy/prometheus/tests has no moment when it {what}"));
             }
         }
@@ -203,72 +209,36 @@ fn of_rules(root: &Path, rules: &[Rule], names: &mut Names) -> Result<Vec<String
     Ok(problems)
 }
 
-/// Alerts of the unit tests, each with whether a test wants it to fire.
-fn tested_alerts(root: &Path) -> Result<BTreeSet<(String, bool)>> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(root.join("deploy/prometheus/tests"))? {
-        let file = entry?.path();
-        let tests: Value = serde_saphyr::from_str(&fs::read_to_string(&file)?)
-            .with_context(|| format!("cannot understand {}", file.display()))?;
-        let groups = tests["tests"].as_array().into_iter().flatten();
-        for test in groups.flat_map(|group| group["alert_rule_test"].as_array().into_iter().flatten()) {
-            let fires = test["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty());
-            found.insert((test["alertname"].as_str().unwrap_or_default().to_owned(), fires));
-        }
-    }
-    Ok(found)
+/// What the unit tests look at.
+#[derive(Debug, Default)]
+struct Tested {
+    /// Alerts, each with whether a test wants it to fire.
+    alerts: BTreeSet<(String, bool)>,
+    /// Metrics that a test asks for and wants samples of.
+    recorded: BTreeSet<String>,
 }
 
-impl Names {
-    fn read(root: &Path, rules: &[Rule]) -> Result<Self> {
-        let reference = fs::read_to_string(root.join("docs/metrics.md")).context("cannot read docs/metrics.md")?;
-        let mut known: BTreeSet<String> = rules.iter().filter_map(|rule| rule.record.clone()).collect();
-        // Prometheus' own, of every target.
-        known.insert("up".to_owned());
-        let mut last = String::new();
-        for line in reference.lines() {
-            if let Some(name) = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`')) {
-                last = name.replace("{service}", "scheduler");
-                known.insert(last.clone());
-            } else if line.starts_with("histogram") {
-                known.extend(["_bucket", "_sum", "_count"].map(|end| format!("{last}{end}")));
+impl Tested {
+    fn read(root: &Path) -> Result<Self> {
+        let mut found = Self::default();
+        for entry in fs::read_dir(root.join("deploy/prometheus/tests"))? {
+            let file = entry?.path();
+            let tests: Value = serde_saphyr::from_str(&fs::read_to_string(&file)?)
+                .with_context(|| format!("cannot understand {}", file.display()))?;
+            let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+            for group in list(&tests["tests"]) {
+                for test in list(&group["alert_rule_test"]) {
+                    let name = test["alertname"].as_str().unwrap_or_default().to_owned();
+                    found.alerts.insert((name, !list(&test["exp_alerts"]).is_empty()));
+                }
+                for test in
+                    list(&group["promql_expr_test"]).iter().filter(|test| !list(&test["exp_samples"]).is_empty())
+                {
+                    found.recorded.extend(Asked::of(test["expr"].as_str().unwrap_or_default(), &[])?.metrics);
+                }
             }
         }
-        let exceptions = fs::read_to_string(root.join("dashboards/exceptions.toml"))?;
-        let exceptions = toml::from_str(&exceptions).context("cannot understand dashboards/exceptions.toml")?;
-        Ok(Self { known, exceptions, used: BTreeSet::new() })
-    }
-
-    /// What is wrong with the names of an expression.
-    fn of(&mut self, expression: &str, variables: &[&str]) -> Vec<String> {
-        let found = match metrics(expression, variables) {
-            Ok(found) => found,
-            Err(error) => return vec![format!("asks for {expression}, which is no PromQL: {error}")],
-        };
-        let elsewhere = |name: &String| {
-            let prefixes = self.exceptions.elsewhere.iter().map(|one| &one.name);
-            prefixes.chain(self.exceptions.absent.iter().map(|one| &one.name)).any(|prefix| name.starts_with(prefix))
-        };
-        let unknown = found.iter().filter(|name| !self.known.contains(*name) && !elsewhere(name));
-        let problems = unknown
-            .map(|name| format!("asks for {name}, which docs/metrics.md and dashboards/exceptions.toml do not have"));
-        let problems = problems.collect();
-        self.used.extend(found);
-        problems
-    }
-
-    /// Exceptions that nothing asks for, or that say nothing.
-    fn not_needed(&self) -> Vec<String> {
-        let elsewhere = self.exceptions.elsewhere.iter().map(|one| (&one.name, &one.reason, !one.by.is_empty()));
-        let absent = self.exceptions.absent.iter().map(|one| (&one.name, &one.reason, true));
-        let unused = elsewhere.chain(absent).filter(|(prefix, reason, by)| {
-            !*by || reason.is_empty() || !self.used.iter().any(|name| name.starts_with(*prefix))
-        });
-        unused
-            .map(|(prefix, ..)| {
-                format!("dashboards/exceptions.toml: {prefix} is asked for by nothing, or has no reason")
-            })
-            .collect()
+        Ok(found)
     }
 }
 
@@ -285,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_panel_without_meaning_and_a_misspelt_metric_are_named() -> Result<()> {
-        let mut names = Names::read(&Workspace::new().root, &[])?;
+        let mut names = Names::read(&Workspace::new().root, std::iter::empty())?;
         let dashboard: Dashboard = toml::from_str(
             "uid = \"x\"\ntitle = \"X\"\ndescription = \"\"\n[[panel]]\ntitle = \"P\"\nkind = \"stat\"\n\
              queries = [{ legend = \"\", expr = \"sum(sockmeter_sokets)\" }]\n",
@@ -298,6 +268,31 @@ mod tests {
                 "panel \"P\" has no no_value",
                 "panel \"P\" has no legend for sum(sockmeter_sokets)",
                 "panel \"P\" asks for sockmeter_sokets, which docs/metrics.md and dashboards/exceptions.toml do not have",
+            ]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_label_that_is_not_there_and_a_unit_that_grafana_does_not_know_are_named() -> Result<()> {
+        let mut names = Names::read(&Workspace::new().root, std::iter::empty())?;
+        let dashboard: Dashboard = toml::from_str(
+            "uid = \"x\"\ntitle = \"X\"\ndescription = \"\"\n\
+             [[variable]]\nname = \"v\"\ntitle = \"V\"\nquery = \"label_values(sockmeter_sockets, prot)\"\n\
+             [[panel]]\ntitle = \"P\"\nkind = \"table\"\ndescription = \"p\"\nunit = \"Bbs\"\nno_value = \"n\"\n\
+             columns = [[\"role\", \"Role\"], [\"Value\", \"Sockets\"]]\n\
+             queries = [{ legend = \"{{state}} {{protocol}}\", expr = \"sum by (state, direction) (sockmeter_sockets)\" }]\n",
+        )?;
+        let expression = "sum by (state, direction) (sockmeter_sockets)";
+        assert_eq!(
+            of_dashboard(&dashboard, &mut names),
+            [
+                format!("panel \"P\" has the unit Bbs, wanted one of Grafana's: {}", UNITS.join(", ")),
+                format!("panel \"P\" asks for the label direction, which nothing in {expression} has"),
+                format!("panel \"P\" shows protocol, which the answer to {expression} does not have"),
+                format!("panel \"P\" shows role, which the answer to {expression} does not have"),
+                "panel \"v\" asks for the label prot, which nothing in count by (prot) (sockmeter_sockets) has"
+                    .to_owned(),
             ]
         );
         Ok(())

@@ -5,6 +5,7 @@
 pub(crate) mod check;
 mod expression;
 mod grafana;
+mod names;
 pub(crate) mod source;
 
 use std::fs;
