@@ -2,21 +2,27 @@
 //! network namespace, as its user, with its capabilities and mounts and no others.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use object::elf::PT_INTERP;
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use serde_json::{Value, json};
+use sockmeter_tests::cgroup::Cgroup;
 use sockmeter_tests::client::{Step, play};
 use sockmeter_tests::container::{Bundle, Container};
 use sockmeter_tests::image::static_binary;
+use sockmeter_tests::jobs::{Job, run};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::nginx::Nginx;
+use sockmeter_tests::page::Page;
 use sockmeter_tests::pod::{Pod, TOKEN};
-use sockmeter_tests::tally::Tally;
+use sockmeter_tests::tally::{Tally, whole};
 use sockmeter_tests::unit::Bpffs;
+use tempfile::TempDir;
 
 use crate::equal_books::agrees;
+use crate::jobs::PROGRAM;
 
 const ADDED: &str = "/securityContext/capabilities/add";
 const MOUNTS: &str = "/volumeMounts";
@@ -150,11 +156,12 @@ fn each_is_needed(pod: &mut Pod, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// The pod of every node, with a bpffs' directory and looking at a port of the test's own: the services of all namespaces are
-/// in scope, those of tests that run at the same time too.
+/// The pod of every node, with a bpffs' directory, the kubelet's logs, and looking at a port of the test's own: the services of
+/// all namespaces are in scope, those of tests that run at the same time too.
 struct Node {
     pod: Pod,
     port: u16,
+    logs: TempDir,
     _bpffs: Bpffs,
 }
 
@@ -163,7 +170,9 @@ impl Node {
         let mut pod = Pod::of("daemonset/daemonset.yaml")?;
         let bpffs = Bpffs::new()?;
         pod.instead.insert("/sys/fs/bpf".to_owned(), bpffs.path().to_owned());
-        Ok(Self { pod, port, _bpffs: bpffs })
+        let logs = tempfile::tempdir()?;
+        pod.instead.insert("/var/log/pods".to_owned(), logs.path().to_owned());
+        Ok(Self { pod, port, logs, _bpffs: bpffs })
     }
 
     fn start<'a>(&self, here: &'a Namespace) -> Result<Container<'a>> {
@@ -235,5 +244,35 @@ fn the_daemon_of_every_node_goes_on_by_the_nodes_bpffs() -> Result<()> {
         agent.scrape_until("the request", |page| page.get("scheduler_http_requests_total") == Some(1.0))?;
         assert_eq!(agent.stop()?, Some(0));
     }
+    Ok(())
+}
+
+/// What a process in the cgroup of another pod carries, under the names by which the kubelet keeps that pod's logs.
+#[test]
+fn the_daemon_of_every_node_calls_pods_by_their_names() -> Result<()> {
+    let here = Namespace::new()?;
+    let daemon = Node::new(18_477)?;
+    let uid = "8dbc6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
+    fs::create_dir(daemon.logs.path().join(format!("batch_report-x7k2p_{uid}")))?;
+    let agent = daemon.start(&here)?;
+    let cgroup = Cgroup::unified("named")?;
+    let slice = format!("kubepods.slice/kubepods-pod{}.slice", uid.replace('-', "_"));
+    let job = Job {
+        cgroups: vec![cgroup.path().join(slice)],
+        process: "reporter".to_owned(),
+        environment: Vec::new(),
+        user: None,
+        size: 700,
+        rounds: 2,
+        pause: Duration::ZERO,
+    };
+    let carried = run(&here, PROGRAM, &[job], 1)?.into_iter().next().context("no job ran")?;
+    let pods = [("namespace", "batch"), ("pod", "report-x7k2p")];
+    let booked = |page: &Page| {
+        ["transmit", "receive"].map(|way| whole(page.sum(&format!("sockmeter_container_{way}_bytes_total"), &pods)))
+    };
+    let page = agent.scrape_until("the pod's bytes", |page| booked(page) != [0, 0])?;
+    assert_eq!(booked(&page), [carried.sent, carried.received]);
+    assert_eq!(agent.stop()?, Some(0));
     Ok(())
 }
