@@ -50,7 +50,7 @@ pub struct Stage {
     pub scheduler: Arc<Scheduler>,
     /// What the fleet manager says.
     pub fleet: Arc<Mutex<Fleet>>,
-    _manager: StandIn,
+    manager: Mutex<Option<StandIn>>,
     tunnel: Tunnel,
     files: TempDir,
 }
@@ -67,7 +67,15 @@ impl Stage {
         let scheduler = Arc::new(Scheduler::start(&here, "127.0.0.1:8080")?);
         let fleet = Arc::<Mutex<Fleet>>::default();
         let manager = StandIn::start(&here, MANAGER, manager(Arc::clone(&fleet)))?;
-        Ok(Self { here, there, scheduler, fleet, _manager: manager, tunnel, files: tempfile::tempdir()? })
+        Ok(Self {
+            here,
+            there,
+            scheduler,
+            fleet,
+            manager: Mutex::new(Some(manager)),
+            tunnel,
+            files: tempfile::tempdir()?,
+        })
     }
 
     /// The agent's configuration, with these tables besides.
@@ -89,6 +97,21 @@ impl Stage {
     /// When its address is taken.
     pub fn llm_node(&self) -> Result<StandIn> {
         StandIn::start(&self.here, LLM_NODE, llm_node())
+    }
+
+    /// Ends the fleet manager.
+    pub fn stop_manager(&self) {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Starts it again.
+    ///
+    /// # Errors
+    /// When its address is taken.
+    pub fn start_manager(&self) -> Result<()> {
+        let manager = StandIn::start(&self.here, MANAGER, manager(Arc::clone(&self.fleet)))?;
+        *self.manager.lock().unwrap_or_else(PoisonError::into_inner) = Some(manager);
+        Ok(())
     }
 
     /// Changes what the fleet manager says.

@@ -295,8 +295,10 @@ fn every_alert_fires_and_resolves() -> Result<()> {
     watch.rest()?;
 
     stage.scheduler.set(Mood::Fails);
-    watch.fire(&["SchedulerApiDown", "EndpointErrors"])?;
+    stage.stop_manager();
+    watch.fire(&["SchedulerApiDown", "EndpointErrors", "FleetManagerDown"])?;
     stage.scheduler.set(Mood::Good);
+    stage.start_manager()?;
     watch.rest()?;
 
     let bookkeeper = unseen(&stage.here, bookkeeper, &mut watch)?;
