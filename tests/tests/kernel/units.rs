@@ -36,7 +36,7 @@ fn systemd_has_nothing_to_say_against_the_unit() -> Result<()> {
     }
     let root = tempfile::tempdir()?;
     let mut unit = Unit::ours()?;
-    for drop_in in ["systemd/host-scope.conf", "systemd/job-processes.conf"] {
+    for drop_in in ["systemd/host-scope.conf", "systemd/job-processes.conf", "systemd/nvidia.conf"] {
         unit.drop_ins.push(fs::read_to_string(deployed(drop_in))?);
     }
     unit.install(root.path())?;
