@@ -75,8 +75,7 @@ fn docs_queries_name_families_and_labels_that_exist() {
             let words = identifiers(&query);
             let families: Vec<&Family> = words.iter().filter_map(|word| family(word)).collect();
             let is_label = |word: &String| {
-                ADDED.contains(&word.as_str())
-                    || families.iter().any(|family| family.labels.contains(&word.as_str()))
+                ADDED.contains(&word.as_str()) || families.iter().any(|family| family.labels.contains(&word.as_str()))
             };
             let known = |word: &String| {
                 family(word).is_some()
