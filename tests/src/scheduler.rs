@@ -20,6 +20,8 @@ use crate::server::Counted;
 pub enum Mood {
     /// As it should.
     Good,
+    /// Likewise, and ends the connection behind each answer.
+    Closes,
     /// Takes the request and says nothing.
     Hangs,
     /// `500`, as when the database is gone.
@@ -256,7 +258,8 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
             (None, _) => ("200 OK", vec![b'x'; 256]),
             (Some(name), _) => ("200 OK", list_of(&mut locked(state), name)),
         };
-        let mut answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        let close = if mood == Mood::Closes { "Connection: close\r\n" } else { "" };
+        let mut answer = format!("HTTP/1.1 {status}\r\n{close}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
         if mood == Mood::BreaksOff {
             body.truncate(body.len() / 2);
         }
@@ -265,7 +268,7 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
             break;
         }
         exchanges += 1;
-        if head.closes {
+        if head.closes || mood == Mood::Closes {
             break;
         }
     }

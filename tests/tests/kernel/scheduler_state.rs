@@ -163,8 +163,20 @@ fn while_the_api_gives_no_lists_nothing_is_made_up() -> Result<()> {
 
 #[test]
 fn the_agents_own_requests_are_nobodys() -> Result<()> {
+    nobodys(Mood::Good, 1)
+}
+
+/// As through a proxy that keeps no connection.
+#[test]
+fn the_agents_own_requests_are_nobodys_also_one_by_one() -> Result<()> {
+    nobodys(Mood::Closes, 2)
+}
+
+/// `connections`: of each poll.
+fn nobodys(mood: Mood, connections: u64) -> Result<()> {
     let namespace = Namespace::new()?;
     let scheduler = Scheduler::start(&namespace, "127.0.0.1:8080")?;
+    scheduler.set(mood);
     scheduler.submit("a", "live", "high", "ffmpeg", 10);
     let agent = Agent::start(&namespace, &API)?;
     agrees(&agent, &scheduler, "the first poll")?;
@@ -179,7 +191,7 @@ fn the_agents_own_requests_are_nobodys() -> Result<()> {
     let page = agent.scrape_until("three polls booked as the agent's", |page| {
         let [polled, _] = scheduler.carried();
         scheduler.polls() >= 3
-            && polled.connections == scheduler.polls()
+            && polled.connections == connections * scheduler.polls()
             && agents(page, "inbound") == float(polled.inbound)
             && agents(page, "outbound") == float(polled.outbound)
             && page.sum("sockmeter_service_open_bytes", &[]) == 0.0
