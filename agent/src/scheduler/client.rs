@@ -87,6 +87,7 @@ enum Asks {
 /// How to reach the API.
 #[derive(Clone)]
 pub struct Access {
+    settings: Scheduler,
     host: String,
     port: u16,
     authority: HeaderValue,
@@ -127,6 +128,7 @@ impl Access {
         }
         let named = authority.as_str().rsplit('@').next().unwrap_or_default();
         Ok(Self {
+            settings: settings.clone(),
             authority: HeaderValue::try_from(named).map_err(|_| refuse("a host name or an address"))?,
             base: url.path().trim_end_matches('/').to_owned(),
             host,
@@ -134,6 +136,14 @@ impl Access {
             authorization,
             tls,
         })
+    }
+
+    /// The same with token and certificates as their files are now.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        Self::new(&self.settings)
     }
 
     /// Asks for both lists and hands on what is in them. On an error what came before was handed on.
