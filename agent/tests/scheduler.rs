@@ -174,6 +174,55 @@ fn the_token_of_the_file_goes_with_both_requests_and_nothing_else_is_asked() {
     assert_eq!(said, [(peer, false), (peer, true)]);
 }
 
+/// The answer with this body.
+type Way<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+
+#[test]
+fn an_api_that_closes_each_connection_behind_its_answer_gives_both_lists() {
+    let closing =
+        |version: &str, header: &str, body: &str| format!("HTTP/{version} 200 OK\r\n{header}\r\n{body}").into_bytes();
+    let length = |body: &str| format!("Content-Length: {}\r\n", body.len());
+    let ways: [Way<'_>; 4] = [
+        &|body| closing("1.1", &format!("Connection: close\r\n{}", length(body)), body),
+        &|body| closing("1.1", "Connection: close\r\n", body),
+        &|body| closing("1.0", "", body),
+        // Without a word.
+        &|body| closing("1.1", &length(body), body),
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let (listener, port) = listener();
+        let again = listener.try_clone().unwrap();
+        let (jobs, nodes) = (way(JOBS), way("{\"nodes\":[{\"status\":\"busy\"}]}"));
+        let serving = std::thread::spawn(move || {
+            let first = serve(listener, None, vec![jobs]).join().unwrap();
+            let second = serve(again, None, vec![nodes]).join().unwrap();
+            [first, second]
+        });
+        let (result, tally, said) = poll(&access(&format!("http://127.0.0.1:{port}"), None, None));
+        result.unwrap();
+        assert_eq!((tally.active, tally.nodes.total()), (1, 1), "{number}");
+        let [(jobs, first), (nodes, second)] = serving.join().unwrap();
+        assert_eq!([jobs.len(), nodes.len()], [1, 1], "{number}");
+        assert!(jobs[0].starts_with("GET /jobs ") && nodes[0].starts_with("GET /nodes "), "{number}");
+        // One after the other, and each was told before it was made.
+        assert_eq!(said, [(first, false), (first, true), (second, false), (second, true)], "{number}");
+    }
+}
+
+#[test]
+fn an_api_that_ends_every_connection_without_an_answer_is_asked_no_more_than_twice() {
+    let (listener, port) = listener();
+    let again = listener.try_clone().unwrap();
+    let serving = std::thread::spawn(move || {
+        drop(serve(listener, None, vec![ok(JOBS)]).join().unwrap());
+        drop(again.accept().unwrap());
+    });
+    let (result, _, said) = poll(&access(&format!("http://127.0.0.1:{port}"), None, None));
+    serving.join().unwrap();
+    assert!(matches!(result, Err(PollError::Exchange(_))), "{result:?}");
+    assert_eq!(said.iter().map(|(_, over)| *over).collect::<Vec<_>>(), [false, true, false, true]);
+}
+
 #[test]
 fn a_refusal_is_an_error_that_says_so() {
     let (listener, port) = listener();

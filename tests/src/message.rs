@@ -35,6 +35,8 @@ pub struct Head {
     pub body: u64,
     /// `Connection: close`.
     pub closes: bool,
+    /// `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl Wire {
@@ -147,11 +149,13 @@ pub fn number(len: usize) -> u64 {
 fn parse(head: &[u8]) -> Head {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.split("\r\n");
-    let mut found = Head { first: lines.next().unwrap_or_default().to_owned(), body: 0, closes: false };
+    let first = lines.next().unwrap_or_default().to_owned();
+    let mut found = Head { first, body: 0, closes: false, authorization: None };
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         match name {
             "Content-Length" => found.body = value.parse().unwrap_or(0),
             "Connection" => found.closes = value == "close",
+            "authorization" => found.authorization = Some(value.to_owned()),
             _ => {}
         }
     }

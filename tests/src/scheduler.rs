@@ -20,6 +20,8 @@ use crate::server::Counted;
 pub enum Mood {
     /// As it should.
     Good,
+    /// Likewise, and ends the connection behind each answer.
+    Closes,
     /// Takes the request and says nothing.
     Hangs,
     /// `500`, as when the database is gone.
@@ -42,6 +44,8 @@ pub struct Job {
 #[derive(Debug)]
 struct State {
     mood: Mood,
+    /// What `Authorization` must be.
+    key: Option<String>,
     jobs: Vec<Job>,
     /// Those that are off the list.
     gone: Vec<Job>,
@@ -70,6 +74,7 @@ impl Scheduler {
         let listener = Arc::new(namespace.enter(|| Ok(TcpListener::bind(address)?))?);
         let state = State {
             mood: Mood::Good,
+            key: None,
             jobs: Vec::new(),
             gone: Vec::new(),
             nodes: Vec::new(),
@@ -105,6 +110,11 @@ impl Scheduler {
     /// From now on it answers so.
     pub fn set(&self, mood: Mood) {
         locked(&self.state).mood = mood;
+    }
+
+    /// From now on nobody gets a list without this key.
+    pub fn want(&self, key: &str) {
+        locked(&self.state).key = Some(format!("Bearer {key}"));
     }
 
     /// Takes a job, submitted at `second` of the day.
@@ -246,7 +256,11 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
         };
         asks |= list.is_some();
         let mood = if list.is_some() { locked(state).mood } else { Mood::Good };
+        let key = locked(state).key.clone();
         let (status, mut body) = match (list, mood) {
+            (Some(_), _) if key.is_some() && key != head.authorization => {
+                ("401 Unauthorized", b"Invalid API key\n".to_vec())
+            }
             (_, Mood::Hangs) => {
                 // Until the client has had enough.
                 let _ = wire.head();
@@ -256,7 +270,8 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
             (None, _) => ("200 OK", vec![b'x'; 256]),
             (Some(name), _) => ("200 OK", list_of(&mut locked(state), name)),
         };
-        let mut answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        let close = if mood == Mood::Closes { "Connection: close\r\n" } else { "" };
+        let mut answer = format!("HTTP/1.1 {status}\r\n{close}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
         if mood == Mood::BreaksOff {
             body.truncate(body.len() / 2);
         }
@@ -265,7 +280,7 @@ fn serve(mut wire: Wire, state: &Mutex<State>) {
             break;
         }
         exchanges += 1;
-        if head.closes {
+        if head.closes || mood == Mood::Closes {
             break;
         }
     }

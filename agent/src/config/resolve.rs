@@ -185,6 +185,10 @@ impl Resolver {
     }
 
     fn scheduler(&mut self) -> Result<Option<Scheduler>, ConfigError> {
+        let found = self.take("scheduler_api", |input| input.scheduler_api.clone());
+        if let Some(found) = found.filter(|found| found.value.contains('?')) {
+            return Err(found.wrong("a URL without a query, for the lists' paths to stand behind it"));
+        }
         let api = self.url("scheduler_api", |input| input.scheduler_api.clone())?;
         let token = self.take("scheduler_token_file", |input| input.scheduler_token_file.clone());
         let ca = self.take("scheduler_ca", |input| input.scheduler_ca.clone());
@@ -354,7 +358,11 @@ fn url(found: &Found<String>) -> Result<Uri, ConfigError> {
     let wrong = || found.wrong("a URL such as http://127.0.0.1:9090/metrics");
     let url: Uri = found.value.parse().map_err(|_| wrong())?;
     let usable = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty());
-    if usable { Ok(url) } else { Err(wrong()) }
+    // A port that is no number, or too large a one, is none to the parser, and would be the usual one.
+    let has_port = |authority: &http::uri::Authority| {
+        authority.port_u16().is_some() || authority.as_str().ends_with(authority.host())
+    };
+    if usable && url.authority().is_some_and(has_port) { Ok(url) } else { Err(wrong()) }
 }
 
 /// A key that means nothing without another.

@@ -278,6 +278,16 @@ fn refusals_name_the_place_the_value_and_what_was_wanted() {
         refusal("scheduler_api = \"https://h:1\"").lines().next(),
         Some("test.toml: scheduler_api is an https URL without scheduler_ca, wanted both")
     );
+    for url in ["http://h:99999", "http://h:x", "http://h:/jobs", "http://[::1]:-1"] {
+        assert_eq!(
+            refusal(&format!("scheduler_api = \"{url}\"")),
+            format!("test.toml: scheduler_api is \"{url}\", wanted a URL such as http://127.0.0.1:9090/metrics")
+        );
+    }
+    assert_eq!(
+        refusal("scheduler_api = \"http://h/api?key=1\""),
+        "test.toml: scheduler_api is \"http://h/api?key=1\", wanted a URL without a query, for the lists' paths to stand behind it"
+    );
     assert_eq!(
         refusal("[service.a]\nports = [80]\n[service.b]\nports = [80]"),
         "port 80 is given to two services, a and b, wanted one service a port\n\

@@ -10,4 +10,4 @@ pub mod wireguard;
 
 pub use self::pods::PodLogs;
 pub use self::process::process;
-pub use self::residents::{Parts, residents};
+pub use self::residents::{Parts, Resident, residents};

@@ -20,9 +20,15 @@ const LONGEST_COMMAND_LINE: u64 = 16 << 10;
 /// A start is told in hundredths of a second (`USER_HZ`, 100 on every machine that there is a build for).
 const TICK: u128 = 10_000_000;
 
+/// A process that began so few ticks ago may be in a cgroup in passing only: a worker forks, and then moves the child to
+/// the cgroup of its job.
+const FRESH: u64 = 10;
+
 /// A process as it was started; empty where that is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resident {
+    /// Whether it began just now, in cgroups where somebody older is.
+    pub is_fresh: bool,
     /// `/proc/PID/environ` (proc(5)).
     pub environment: Vec<u8>,
     /// `/proc/PID/cmdline`.
@@ -58,12 +64,13 @@ fn of(proc: PathBuf, cgroups: &[PathBuf], parts: Parts, now: u64) -> impl Iterat
     // What began after the lists were asked for is somebody else with the number of one that ended.
     let mut aged: Vec<(u64, u32)> = aged.filter(|(start, _)| *start <= now).collect();
     aged.sort_unstable();
-    aged.into_iter().take(MOST_READ).filter_map(move |(start, pid)| {
+    aged.into_iter().take(MOST_READ).enumerate().filter_map(move |(before, (start, pid))| {
+        let is_fresh = before > 0 && now.saturating_sub(start) < FRESH;
         let directory = proc.join(pid.to_string());
         let environment = if parts.environment { environment(&directory) } else { Vec::new() };
         let command_line =
             if parts.command_line { bounded(&directory.join("cmdline"), LONGEST_COMMAND_LINE) } else { Vec::new() };
-        (started(&proc, pid) == Some(start)).then_some(Resident { environment, command_line })
+        (started(&proc, pid) == Some(start)).then_some(Resident { is_fresh, environment, command_line })
     })
 }
 
@@ -139,7 +146,7 @@ mod tests {
         let all = cgroup(&host, "all", "6\n7\n8\n9\n0\n5\n");
         assert_eq!(found(&host, std::slice::from_ref(&all), 400), ["A=1\0", "A=3\0", "A=2\0"]);
         let read = of(host.path().join("proc"), &[all], Parts { environment: false, command_line: true }, 100);
-        let expected = Resident { environment: Vec::new(), command_line: b"run\x009\0".to_vec() };
+        let expected = Resident { is_fresh: false, environment: Vec::new(), command_line: b"run\x009\0".to_vec() };
         assert_eq!(read.collect::<Vec<_>>(), [expected]);
     }
 
@@ -151,6 +158,18 @@ mod tests {
         assert_eq!(found(&host, &[one, host.path().join("none")], 1), [""; 0]);
         assert_eq!(found(&host, &[host.path().join("none")], 1), [""; 0]);
         assert_eq!(found(&host, &[], 1), [""; 0]);
+    }
+
+    #[test]
+    fn who_began_just_now_is_fresh_where_somebody_older_is() {
+        let host = host(&[(7, 100, "A=7\0"), (8, 390, "A=8\0"), (9, 391, "A=9\0"), (10, 400, "A=10\0")]);
+        let fresh = |list: &str| -> Vec<bool> {
+            let all = of(host.path().join("proc"), &[cgroup(&host, "all", list)], BOTH, 400);
+            all.map(|one| one.is_fresh).collect()
+        };
+        assert_eq!(fresh("7\n8\n9\n10\n"), [false, false, true, true]);
+        assert_eq!(fresh("10\n"), [false]);
+        assert_eq!(fresh("10\n9\n"), [false, true]);
     }
 
     #[test]
@@ -173,6 +192,6 @@ mod tests {
         let found: Vec<Resident> = residents(&[own], BOTH).collect();
         let environment = fs::read("/proc/self/environ").unwrap();
         let command_line = fs::read("/proc/self/cmdline").unwrap();
-        assert_eq!(found, [Resident { environment, command_line }]);
+        assert_eq!(found, [Resident { is_fresh: false, environment, command_line }]);
     }
 }

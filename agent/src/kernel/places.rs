@@ -37,7 +37,7 @@ pub(super) struct Places {
     /// When each cgroup that is gone went, as long as its name is kept.
     gone: BTreeMap<CgroupKey, u64>,
     /// What was found out about places that are in use.
-    standings: Known<PlaceKey, Arc<Vec<Option<Vec<u8>>>>>,
+    standings: Known<PlaceKey, Standing>,
     capacity: u32,
     most_names: u64,
 }
@@ -176,12 +176,14 @@ impl Places {
     pub(super) fn standing(&mut self, key: PlaceKey) -> Standing {
         let keys: Vec<CgroupKey> = self.hierarchies.keys(key).collect();
         let gone = keys.iter().filter_map(|key| self.gone.get(key)).min().copied();
-        if let Some(paths) = self.standings.get(&key) {
-            return Standing { paths: Arc::clone(paths), gone };
+        if let Some(known) = self.standings.get_mut(&key) {
+            // When its names are forgotten it is as dead as before: sockets may be left that go on for hours.
+            known.gone = known.gone.or(gone);
+            return known.clone();
         }
-        let paths = Arc::new(keys.iter().map(|key| self.path(*key)).collect());
-        self.standings.insert(key, Arc::clone(&paths));
-        Standing { paths, gone }
+        let standing = Standing { paths: Arc::new(keys.iter().map(|key| self.path(*key)).collect()), gone };
+        self.standings.insert(key, standing.clone());
+        standing
     }
 
     /// The path of a cgroup within its hierarchy, as far up as this mount shows it; `None` if its name is not known.

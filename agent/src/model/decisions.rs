@@ -2,13 +2,14 @@
 //! bytes that are somebody's stay his. Who finds it out is `owner`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use sockmeter_ebpf::layout::books::HOLDER;
 
 use super::bytes::{Reader, Writer};
 use super::holders::HolderStore;
-use crate::owner::LONGEST;
-use crate::snapshot::PlaceKey;
+use crate::owner::{LONGEST, Looks, Process};
+use crate::snapshot::{PlaceKey, Standing};
 
 /// From here on the numbers in the store are those of decisions; below are the records of holders.
 pub(super) const FIRST: u32 = 1 << 30;
@@ -17,6 +18,12 @@ const KIND: u64 = 6;
 const TEXT: usize = LONGEST + 2;
 /// How long a decision is kept after its place was last seen, in nanoseconds: as long as a cgroup's name is after its end.
 const LATE: u64 = 120_000_000_000;
+
+/// Who is in a place now.
+pub trait Residents: fmt::Debug {
+    /// The processes in its cgroups, oldest first, with what is looked at; none if they cannot be read.
+    fn of(&mut self, place: PlaceKey, standing: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_>;
+}
 
 /// Whose places are, where processes told it.
 #[derive(Debug, Default)]

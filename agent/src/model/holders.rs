@@ -6,15 +6,14 @@
 //! between neither loses nor repeats.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use sockmeter_ebpf::layout::books::HOLDER;
 
-use super::decisions::{self, Decisions};
+use super::decisions::{self, Decisions, Residents};
 use super::holder::{Holder, Record};
 use super::store::StoreError;
-use crate::owner::{Container, Looks, Pod, Process, Rules, Whose, whose};
+use crate::owner::{Container, Looks, Pod, Rules, Whose, whose};
 use crate::snapshot::{PlaceBytes, PlaceKey, Pods, Snapshot, Standing};
 
 /// Numbers of the records that are always there.
@@ -27,12 +26,6 @@ const SETTLED: u64 = 5_000_000_000;
 const MOST_PLACES: usize = 16_384;
 /// Marks the name of a record where one of a slot could stand.
 const OF_RECORD: u32 = 1 << 31;
-
-/// Who is in a place now.
-pub trait Residents: fmt::Debug {
-    /// The processes in its cgroups, oldest first, with what is looked at; none if they cannot be read.
-    fn of(&mut self, place: PlaceKey, standing: &Standing, looks: Looks) -> Box<dyn Iterator<Item = Process> + '_>;
-}
 
 /// Where records are kept so that they outlive the agent.
 pub trait HolderStore {
@@ -161,6 +154,16 @@ impl<S: HolderStore> Holders<S> {
 
     /// Learns whose the places of a snapshot are, first come, first served, and who has ended.
     pub fn note(&mut self, snapshot: &Snapshot) {
+        self.learn_all(snapshot, false);
+    }
+
+    /// The same, but leaves places for the next time of which more can be said soon. Only where nothing is shown of the
+    /// snapshot: it would not be whole.
+    pub fn look(&mut self, snapshot: &Snapshot) {
+        self.learn_all(snapshot, true);
+    }
+
+    fn learn_all(&mut self, snapshot: &Snapshot, may_wait: bool) {
         let mut places: Vec<&PlaceBytes> = snapshot.places.iter().collect();
         places.sort_by_key(|place| (place.totals.first, place.slot));
         if self.whose.len() > MOST_PLACES {
@@ -170,7 +173,9 @@ impl<S: HolderStore> Holders<S> {
         // Of each: whether one of its places is there, and when the last one went.
         let mut ends: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         for place in places {
-            let whose = self.learn(place.totals.key, &place.standing);
+            let Some(whose) = self.learn(place.totals.key, &place.standing, may_wait) else {
+                continue;
+            };
             for holder in holders(&whose) {
                 let Some(id) = self.admit(holder, place.totals.first) else {
                     continue;
@@ -199,12 +204,14 @@ impl<S: HolderStore> Holders<S> {
 
     /// Whose a place is: what was learned of it, or is learned now.
     pub fn whose(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
-        if key == PlaceKey::default() { Whose::default() } else { self.learn(key, standing) }
+        let known = (key != PlaceKey::default()).then(|| self.learn(key, standing, false));
+        known.flatten().unwrap_or_default()
     }
 
-    fn learn(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
+    /// `None` only if it may wait.
+    fn learn(&mut self, key: PlaceKey, standing: &Standing, may_wait: bool) -> Option<Whose> {
         if let Some(whose) = self.whose.get(&key) {
-            return whose.clone();
+            return Some(whose.clone());
         }
         let (rules, pods, residents) = (&self.rules, &self.pods, &mut self.residents);
         let named = |uid: &str| {
@@ -216,13 +223,16 @@ impl<S: HolderStore> Holders<S> {
             let ask = residents.as_mut().filter(|_| decided.is_none());
             ask.map(|residents| residents.of(key, standing, looks)).into_iter().flatten()
         });
+        if may_wait && found.is_early {
+            return None;
+        }
         if let Some(job) = decided {
             found.job = job;
         } else if found.is_by_processes && !self.decisions.keep(&mut self.store, key, found.job.clone()) {
             self.refused += 1;
         }
         self.whose.insert(key, found.clone());
-        found
+        Some(found)
     }
 
     /// The record of a job or container; made when it is first seen. `None`: there is no room for one.
@@ -294,7 +304,7 @@ impl<S: HolderStore> Holders<S> {
 
     /// Takes what a slot held that was taken away from its place. Only then may it be given back.
     pub fn take(&mut self, place: &PlaceBytes) {
-        let whose = self.learn(place.totals.key, &place.standing);
+        let whose = self.learn(place.totals.key, &place.standing, false).unwrap_or_default();
         for holder in holders(&whose) {
             self.admit(holder, place.totals.first);
         }

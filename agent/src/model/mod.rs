@@ -24,7 +24,8 @@ pub mod wireguard;
 
 pub use self::books::{Books, ServiceBook, ServiceSettings};
 pub use self::cell::{Cell, DURATION_BOUNDS, MOST_SIZE_BOUNDS};
-pub use self::holders::{HolderBounds, HolderStore, Holders, Residents, Sum, Sums};
+pub use self::decisions::Residents;
+pub use self::holders::{HolderBounds, HolderStore, Holders, Sum, Sums};
 pub use self::ledger::{DIRECTIONS, Ledger};
 pub use self::rate::Rate;
 pub use self::store::{Forgetful, Store, StoreError};

@@ -50,13 +50,14 @@ impl Container {
 }
 
 /// The container's id: a part that is one, behind the prefix that a runtime gives it: `docker-ID.scope`,
-/// `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`, `SLICE:cri-containerd:ID`, or nothing but the id.
+/// `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`, `libpod-payload-ID` (`podman run --cgroups=split`, as
+/// Quadlet has it), `SLICE:cri-containerd:ID`, or nothing but the id.
 fn container(part: &str) -> Option<&str> {
     let part = bare(part);
     if let Some((_, id)) = part.rsplit_once(':') {
         return Some(id).filter(|id| is_container(id));
     }
-    let prefixes = ["docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-"];
+    let prefixes = ["docker-", "cri-containerd-", "crio-", "libpod-payload-", "libpod-", "nerdctl-"];
     let id = prefixes.into_iter().find_map(|prefix| part.strip_prefix(prefix)).unwrap_or(part);
     Some(id).filter(|id| is_container(id))
 }
@@ -109,6 +110,8 @@ mod tests {
             ),
             (format!("/libpod_parent/libpod-{ID}"), ID, "", ""),
             (format!("/machine.slice/libpod-conmon-{ID}.scope"), "", "", ""),
+            (format!("/system.slice/nginx.service/libpod-payload-{ID}"), ID, "", "nginx.service"),
+            ("/system.slice/nginx.service/runtime".to_owned(), "", "", "nginx.service"),
             // Kubernetes: containerd and CRI-O, cgroupfs and systemd drivers, and the two mixed up.
             (format!("/kubepods/burstable/pod{UID}/{ID}"), ID, UID, ""),
             (format!("/kubepods/pod{UID}/{ID}"), ID, UID, ""),

@@ -50,6 +50,8 @@ pub struct Looks {
 /// A process as it was started (proc(5), `/proc/PID/environ` and `/proc/PID/cmdline`); empty where it is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Process {
+    /// Whether it began just now, in cgroups where somebody older is: it may be on its way to others.
+    pub is_fresh: bool,
     /// `NAME=VALUE`, each with a byte 0 behind it.
     pub environment: Vec<u8>,
     /// Its words, each with a byte 0 behind it.
@@ -65,6 +67,17 @@ pub(super) struct Place<'a> {
     pub(super) unit: &'a str,
     /// The pod, if its name is known.
     pub(super) pod: Option<&'a Pod>,
+}
+
+/// What the rules say of a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The job's id, if it is a job's.
+    pub(super) job: Option<String>,
+    /// Whether processes were looked at to find out.
+    pub(super) is_by_processes: bool,
+    /// Whether a process that began just now would have told something else, had it been taken at its word.
+    pub(super) is_early: bool,
 }
 
 /// The rules.
@@ -97,25 +110,28 @@ impl Rules {
         looks(self.own.iter())
     }
 
-    /// The job of a place, and whether processes were looked at to find out. They are asked for only if a rule looks at them
-    /// that goes before the first one that matches without, oldest first.
+    /// The job of a place. Processes are asked for only if a rule looks at them that goes before the first one that matches
+    /// without, oldest first.
     pub(super) fn job<P: Iterator<Item = Process>>(
         &self,
         place: Place<'_>,
         processes: impl FnOnce(Looks) -> P,
-    ) -> (Option<String>, bool) {
+    ) -> Found {
         let mut found = self.own.iter().enumerate().find_map(|(at, rule)| Some((at, rule.of_place(place)?)));
         let before = |found: &Option<(usize, String)>| {
             let rules = self.own.get(..found.as_ref().map_or(self.own.len(), |(at, _)| *at)).unwrap_or_default();
             rules.iter().enumerate().filter(|(_, rule)| rule.looks() != Looks::default())
         };
         let looks = looks(before(&found).map(|(_, rule)| rule));
-        let asked = looks != Looks::default();
-        if asked {
+        let (is_by_processes, mut is_early) = (looks != Looks::default(), false);
+        if is_by_processes {
             for process in processes(looks) {
                 // Of those that one rule matches the oldest one decides.
-                if let Some(better) = before(&found).find_map(|(at, rule)| Some((at, rule.of_process(&process)?))) {
-                    found = Some(better);
+                match before(&found).find_map(|(at, rule)| Some((at, rule.of_process(&process)?))) {
+                    // A worker's cgroup would be its child's for good.
+                    Some(_) if process.is_fresh => is_early = true,
+                    Some(better) => found = Some(better),
+                    None => {}
                 }
                 if before(&found).next().is_none() {
                     break;
@@ -127,7 +143,7 @@ impl Rules {
             let path = place.paths.iter().find_map(|path| built_in::of_path(path)).map(cut);
             path.or_else(|| built_in::of_pod(place.pod?).as_deref().map(cut))
         };
-        (job.or_else(built_in), asked)
+        Found { job: job.or_else(built_in), is_by_processes, is_early }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Whose {
     pub is_known: bool,
     /// Whether processes were looked at to tell the job: they end, and nobody can tell by them again.
     pub is_by_processes: bool,
+    /// Whether one that began just now would have told something else: soon it has gone elsewhere, or is to be believed.
+    pub is_early: bool,
 }
 
 /// A Kubernetes pod.
@@ -53,7 +55,8 @@ pub fn whose<P: Iterator<Item = Process>>(
     let pod = named(&whose.container.pod);
     let paths: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
     let place = job::Place { paths: &paths, unit: &whose.container.unit, pod: pod.as_ref() };
-    (whose.job, whose.is_by_processes) = rules.job(place, processes);
+    let job::Found { job, is_by_processes, is_early } = rules.job(place, processes);
+    (whose.job, whose.is_by_processes, whose.is_early) = (job, is_by_processes, is_early);
     if let Some(pod) = &pod {
         whose.container.pod = cut(&pod.name);
         whose.container.namespace = cut(&pod.namespace);

@@ -266,7 +266,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             return;
         }
         self.name_pods();
-        self.own.holders.note(&self.snapshot);
+        self.own.holders.look(&self.snapshot);
         let over = self.own.holders.over(&self.snapshot);
         if !over.is_empty() {
             match self.own.kernel.take_places(&over) {

@@ -131,6 +131,7 @@ impl Poller {
     /// Asks again and again.
     pub(super) async fn run(mut self) {
         let (mut last, mut polls, mut pause) = (Tally::default(), [0, 0], USUAL);
+        let (mut renewed, mut has_failed): (Option<Access>, bool) = (None, false);
         loop {
             let access = self.asked.borrow_and_update().clone();
             let Some(access) = access else {
@@ -144,7 +145,15 @@ impl Poller {
                 self.open();
             }
             let began = std::time::Instant::now();
+            let mut access = renewed.take().unwrap_or(access);
+            // Tokens and certificates get replaced in their files, and then the old ones are refused. A file that cannot be
+            // read any more changes nothing.
+            if has_failed && let Ok(again) = access.read_again() {
+                access = again;
+            }
             let tally = self.poll(&access, &last, &mut polls).await;
+            has_failed = tally.is_none();
+            renewed = Some(access);
             pause = match &tally {
                 Some(_) => USUAL.max(began.elapsed() * SHARE),
                 None => (pause * 2).min(LONGEST),
@@ -154,8 +163,10 @@ impl Poller {
             }
             *locked(&self.shown) = Some(Derived { tally, durations: self.once.durations().clone(), polls });
             // A new configuration is asked at once.
-            if matches!(timeout(pause, self.asked.changed()).await, Ok(Err(_))) {
-                return;
+            match timeout(pause, self.asked.changed()).await {
+                Ok(Ok(())) => renewed = None,
+                Ok(Err(_)) => return,
+                Err(_) => {}
             }
         }
     }

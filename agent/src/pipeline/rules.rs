@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::config::{JobRule, Settings};
-use crate::host::{Parts, residents};
+use crate::host::{Parts, Resident, residents};
 use crate::kernel::Cgroups;
 use crate::model::Residents;
 use crate::owner::{Looks, Process, Rule, Rules, RulesError};
@@ -43,7 +43,11 @@ impl Residents for OfHost {
         }
         let cgroups: Vec<PathBuf> = cgroups.into_iter().map(|cgroup| cgroup.path).collect();
         let found = residents(&cgroups, Parts { environment, command_line });
-        Box::new(found.map(|found| Process { environment: found.environment, command_line: found.command_line }))
+        Box::new(found.map(|Resident { is_fresh, environment, command_line }| Process {
+            is_fresh,
+            environment,
+            command_line,
+        }))
     }
 }
 

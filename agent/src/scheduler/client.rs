@@ -1,4 +1,5 @@
-//! One poll: a connection whose source port is known before it is made, and both lists asked on it, within bounds of time.
+//! One poll: a connection whose source port is known before it is made, and both lists asked on it, or the second one on
+//! another where the API closes the first, within bounds of time.
 //! How the lists are read is in `list`, whom to believe over TLS in `trust`.
 
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -29,6 +30,9 @@ use crate::model::jobs::Job;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time for both lists.
 const WHOLE: Duration = Duration::from_mins(1);
+/// The lists.
+const JOBS: &str = "/jobs";
+const NODES: &str = "/nodes";
 /// Pieces of an answer that wait to be read.
 const WAITING: usize = 4;
 
@@ -71,9 +75,19 @@ pub trait Sink: Send + 'static {
     fn node(&mut self, status: Option<&str>);
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// Both lists.
+    Both,
+    /// The nodes, where the connection before ended with the jobs.
+    Nodes,
+}
+
 /// How to reach the API.
 #[derive(Clone)]
 pub struct Access {
+    settings: Scheduler,
     host: String,
     port: u16,
     authority: HeaderValue,
@@ -114,6 +128,7 @@ impl Access {
         }
         let named = authority.as_str().rsplit('@').next().unwrap_or_default();
         Ok(Self {
+            settings: settings.clone(),
             authority: HeaderValue::try_from(named).map_err(|_| refuse("a host name or an address"))?,
             base: url.path().trim_end_matches('/').to_owned(),
             host,
@@ -121,6 +136,14 @@ impl Access {
             authorization,
             tls,
         })
+    }
+
+    /// The same with token and certificates as their files are now.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        Self::new(&self.settings)
     }
 
     /// Asks for both lists and hands on what is in them. On an error what came before was handed on.
@@ -132,12 +155,21 @@ impl Access {
     }
 
     async fn connected<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<(), PollError> {
+        if !self.session(Asks::Both, own, sink).await? {
+            self.session(Asks::Nodes, own, sink).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks on a connection of its own. Whether the nodes came too: some APIs, and most proxies of an old kind, close the
+    /// connection behind each answer.
+    async fn session<S: Sink>(&self, asks: Asks, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<bool, PollError> {
         let (stream, _mine) = self.connect(own).await?;
         match &self.tls {
-            None => self.lists(stream, sink).await,
+            None => self.lists(asks, stream, sink).await,
             Some((connector, name)) => {
                 let handshake = connector.connect(name.clone(), stream);
-                self.lists(timeout(PATIENCE, handshake).await.map_err(|_| PollError::Time)??, sink).await
+                self.lists(asks, timeout(PATIENCE, handshake).await.map_err(|_| PollError::Time)??, sink).await
             }
         }
     }
@@ -161,15 +193,25 @@ impl Access {
 
     async fn lists<S: Sink>(
         &self,
+        asks: Asks,
         stream: impl AsyncRead + AsyncWrite + Unpin,
         sink: &Arc<Mutex<S>>,
-    ) -> Result<(), PollError> {
+    ) -> Result<bool, PollError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let asked = async {
-            let jobs = |from, sink: &Mutex<S>| list::jobs(from, |job| locked(sink, |sink| sink.job(job)));
-            self.list(&mut sender, "/jobs", sink, jobs).await?;
+            if asks == Asks::Both {
+                let jobs = |from, sink: &Mutex<S>| list::jobs(from, |job| locked(sink, |sink| sink.job(job)));
+                let answer = self.answer(&mut sender, JOBS).await?;
+                take(answer, JOBS, sink, jobs).await?;
+            }
             let nodes = |from, sink: &Mutex<S>| list::nodes(from, |status| locked(sink, |sink| sink.node(status)));
-            self.list(&mut sender, "/nodes", sink, nodes).await
+            let answer = match self.answer(&mut sender, NODES).await {
+                // Nothing of it was handed on yet.
+                Err(PollError::Exchange(_)) if asks == Asks::Both => return Ok(false),
+                answer => answer?,
+            };
+            take(answer, NODES, sink, nodes).await?;
+            Ok(true)
         };
         // The connection is driven here and not by a task of its own, so that it ends with the time limit.
         let mut asked = std::pin::pin!(asked);
@@ -179,14 +221,12 @@ impl Access {
         }
     }
 
-    /// Asks for one list. It is read by a thread of its own, which gets the answer piece by piece.
-    async fn list<S: Sink>(
+    /// Asks for one list; gives the answer's head, and the body as it comes.
+    async fn answer(
         &self,
         sender: &mut SendRequest<Empty<Bytes>>,
         path: &'static str,
-        sink: &Arc<Mutex<S>>,
-        read: impl FnOnce(Feed, &Mutex<S>) -> Result<(), Broken> + Send + 'static,
-    ) -> Result<(), PollError> {
+    ) -> Result<Response<Incoming>, PollError> {
         let mut request = Request::get(format!("{}{path}", self.base))
             .header(HOST, &self.authority)
             .header(ACCEPT, "application/json")
@@ -199,19 +239,28 @@ impl Access {
             sender.ready().await?;
             sender.send_request(request).await
         };
-        let answer = timeout(PATIENCE, answer).await.map_err(|_| PollError::Time)??;
-        if answer.status() != StatusCode::OK {
-            return Err(PollError::Status(answer.status(), path));
-        }
-        let (to, from) = mpsc::channel(WAITING);
-        let sink = Arc::clone(sink);
-        let reading = spawn_blocking(move || read(Feed { from, piece: Bytes::new() }, &sink));
-        let fed = feed(answer.into_body(), to).await;
-        let read = reading.await.map_err(|error| PollError::Connect(io::Error::other(error)))?;
-        // Half a list is broken too, but why it is only a half says more.
-        fed?;
-        read.map_err(|error| PollError::Broken(error, path))
+        Ok(timeout(PATIENCE, answer).await.map_err(|_| PollError::Time)??)
     }
+}
+
+/// Takes a list. It is read by a thread of its own, which gets the answer piece by piece.
+async fn take<S: Sink>(
+    answer: Response<Incoming>,
+    path: &'static str,
+    sink: &Arc<Mutex<S>>,
+    read: impl FnOnce(Feed, &Mutex<S>) -> Result<(), Broken> + Send + 'static,
+) -> Result<(), PollError> {
+    if answer.status() != StatusCode::OK {
+        return Err(PollError::Status(answer.status(), path));
+    }
+    let (to, from) = mpsc::channel(WAITING);
+    let sink = Arc::clone(sink);
+    let reading = spawn_blocking(move || read(Feed { from, piece: Bytes::new() }, &sink));
+    let fed = feed(answer.into_body(), to).await;
+    let read = reading.await.map_err(|error| PollError::Connect(io::Error::other(error)))?;
+    // Half a list is broken too, but why it is only a half says more.
+    fed?;
+    read.map_err(|error| PollError::Broken(error, path))
 }
 
 fn locked<S>(sink: &Mutex<S>, work: impl FnOnce(&mut S)) {

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use sockmeter_tests::agent::Agent;
+use nix::sys::signal::Signal;
+use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::cgroup::Cgroup;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::process::Process;
+
+use crate::jobs::balanced_page;
 
 /// A Python process; it says a line when it is where the test wants it.
 struct Script {
@@ -92,7 +95,7 @@ fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<
     let port: u16 = script.line()?.parse()?;
     namespace.enter(|| client(TcpStream::connect(("127.0.0.1", port))?))?;
     script.end()?;
-    agent.process().signal(nix::sys::signal::Signal::SIGCONT)?;
+    agent.process().signal(Signal::SIGCONT)?;
     let closed = [("role", "server"), ("protocol", "tcp")];
     let page =
         agent.scrape_until("the socket's end", |page| page.sum("sockmeter_sockets_closed_total", &closed) == 1.0)?;
@@ -199,6 +202,61 @@ fn an_older_socket_is_theirs_who_have_it_open() -> Result<()> {
     let process = [("process", "elder"), ("role", "client")];
     assert_eq!(page.sum("sockmeter_socket_transmit_bytes_total", &process), 70.0);
     Ok(())
+}
+
+/// A socket that goes on long after its job's cgroup went, when even the name of that is forgotten: its bytes are the job's,
+/// the job has ended all the same, and both are so for the next agent.
+#[test]
+fn what_is_left_of_a_dead_job_is_its_own_also_when_its_name_is_forgotten() -> Result<()> {
+    const NAMES: usize = 2_000;
+    let namespace = Namespace::new()?;
+    let cgroup = Cgroup::unified("remains")?;
+    let (home, folder) = (cgroup.make("ffrtmp/dead")?, tempfile::tempdir()?);
+    cgroup.make("elsewhere")?;
+    let file = folder.path().join("sockmeter.toml");
+    std::fs::write(&file, format!("[kernel]\ncgroups = {NAMES}\n"))?;
+    let (file, pins) = (file.to_string_lossy().into_owned(), pin_dir());
+    let mut agent = Agent::start_pinned(&namespace, &["--config", &file], pins.clone())?;
+    let listener = namespace.enter(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
+    let code = format!(
+        "enter(); s = socket.create_connection(('127.0.0.1', {})); s.sendall(b'x' * 100)\n\
+         open(sys.argv[1] + '/../../elsewhere/cgroup.procs', 'w').write('0'); say('out')\n\
+         while s.recv(1): s.sendall(b'x' * 1000)",
+        listener.local_addr()?.port()
+    );
+    let mut script = Script::start(&namespace, &home, &code)?;
+    let mut peer = listener.accept()?.0;
+    peer.read_exact(&mut [0; 100])?;
+    assert_eq!(script.line()?, "out");
+    std::fs::remove_dir(&home)?;
+    // Told so once its slot was given back: nothing of it is left but what was taken.
+    let given_back = |agent: &Agent<'_>, sent: u32| -> Result<()> {
+        let page = agent.scrape_until("the slot to be given back", |page| {
+            job(page, "dead")[1] == f64::from(sent) && page.get("sockmeter_map_entries{map=\"places\"}") == Some(1.0)
+        })?;
+        balanced_page(&page);
+        let table: serde_json::Value = serde_json::from_str(&agent.get("/api/v1/jobs?job=dead")?)?;
+        assert_eq!(table["jobs"][0]["ended"], true, "{table}");
+        Ok(())
+    };
+    given_back(&agent, 100)?;
+    // As many dead names as make it forget them all.
+    for number in 0..=NAMES / 2 {
+        std::fs::remove_dir(cgroup.make(&number.to_string())?)?;
+    }
+    agent.scrape()?;
+    for sent in [1_100, 2_100] {
+        peer.write_all(b"!")?;
+        peer.read_exact(&mut [0; 1_000])?;
+        given_back(&agent, sent)?;
+    }
+    agent.process().signal(Signal::SIGKILL)?;
+    agent.process().wait()?;
+    std::mem::forget(agent);
+    let agent = Agent::start_pinned(&namespace, &["--config", &file], pins)?;
+    given_back(&agent, 2_100)?;
+    drop(peer);
+    script.end()
 }
 
 /// Names with quotes, line ends and bytes that are no text, as long as the kernel takes them: the page stays a page.

@@ -161,10 +161,49 @@ fn while_the_api_gives_no_lists_nothing_is_made_up() -> Result<()> {
     Ok(())
 }
 
+/// The scheduler gets another key, then the file does: nobody tells the agent.
 #[test]
-fn the_agents_own_requests_are_nobodys() -> Result<()> {
+fn a_token_that_was_replaced_is_read_again() -> Result<()> {
     let namespace = Namespace::new()?;
     let scheduler = Scheduler::start(&namespace, "127.0.0.1:8080")?;
+    scheduler.submit("a", "live", "high", "ffmpeg", 10);
+    scheduler.want("first");
+    let folder = tempfile::tempdir()?;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n")?;
+    let name = file.to_str().context("not UTF-8")?;
+    let agent = Agent::start(&namespace, &[API[0], API[1], "--scheduler-token-file", name])?;
+    agrees(&agent, &scheduler, "the first token")?;
+    std::fs::remove_file(&file)?;
+    scheduler.submit("b", "live", "high", "ffmpeg", 10);
+    agrees(&agent, &scheduler, "the first token, which is in no file any more")?;
+    scheduler.want("second");
+    let page = agent.scrape_until("no lists", |page| page.get(UP) == Some(0.0))?;
+    assert_eq!(state(&page), BTreeMap::new());
+    std::fs::write(&file, "second\n")?;
+    agrees(&agent, &scheduler, "the second token")?;
+    scheduler.submit("c", "live", "high", "ffmpeg", 10);
+    agrees(&agent, &scheduler, "the second token, again")?;
+    Ok(())
+}
+
+#[test]
+fn the_agents_own_requests_are_nobodys() -> Result<()> {
+    nobodys(Mood::Good, 1)
+}
+
+/// As through a proxy that keeps no connection.
+#[test]
+fn the_agents_own_requests_are_nobodys_also_one_by_one() -> Result<()> {
+    nobodys(Mood::Closes, 2)
+}
+
+/// `connections`: of each poll.
+fn nobodys(mood: Mood, connections: u64) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let scheduler = Scheduler::start(&namespace, "127.0.0.1:8080")?;
+    scheduler.set(mood);
     scheduler.submit("a", "live", "high", "ffmpeg", 10);
     let agent = Agent::start(&namespace, &API)?;
     agrees(&agent, &scheduler, "the first poll")?;
@@ -179,7 +218,7 @@ fn the_agents_own_requests_are_nobodys() -> Result<()> {
     let page = agent.scrape_until("three polls booked as the agent's", |page| {
         let [polled, _] = scheduler.carried();
         scheduler.polls() >= 3
-            && polled.connections == scheduler.polls()
+            && polled.connections == connections * scheduler.polls()
             && agents(page, "inbound") == float(polled.inbound)
             && agents(page, "outbound") == float(polled.outbound)
             && page.sum("sockmeter_service_open_bytes", &[]) == 0.0

@@ -132,7 +132,8 @@ impl Row {
             (Some(Value::String(a)), Some(Value::String(b))) => a.cmp(b),
             (Some(a), Some(b)) => {
                 // What is not known is less than any number.
-                let of = |value: &Value| value.as_u64().map_or(-1, i128::from);
+                let number = |value: &Value| value.as_u64().or_else(|| value.as_bool().map(u64::from));
+                let of = |value: &Value| number(value).map_or(-1, i128::from);
                 of(b).cmp(&of(a))
             }
             _ => Ordering::Equal,
@@ -239,6 +240,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(jobs(&Wanted::default()), ["j", "k", "a"]);
         assert_eq!(jobs(&Wanted { sort: text("job"), ..Wanted::default() }), ["a", "j", "k"]);
+        assert_eq!(jobs(&Wanted { sort: text("ended"), ..Wanted::default() }), ["j", "a", "k"]);
         assert_eq!(jobs(&Wanted { limit: Some(1), ..Wanted::default() }), ["j"]);
         assert_eq!(jobs(&Wanted { job: text("k"), ..Wanted::default() }), ["k"]);
         assert_eq!(jobs(&Wanted { job: text("x"), ..Wanted::default() }), Vec::<String>::new());

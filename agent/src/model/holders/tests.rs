@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::owner::Rule;
+use crate::owner::{Process, Rule};
 use crate::snapshot::{PlaceTotals, PodName};
 
 /// A store that outlives the books, as the kernel's does.
@@ -231,13 +231,30 @@ fn rules_that_change_leave_what_is_booked() {
 struct Living(Arc<Mutex<Known>>);
 
 /// Processes by the number of their cgroup, and which of those were asked for.
-type Known = (BTreeMap<u64, Process>, Vec<u64>);
+type Known = (BTreeMap<u64, Vec<Process>>, Vec<u64>);
 
 impl Living {
     fn with(ids: &[(u64, &str)]) -> Self {
         let process = |id: &str| Process { environment: format!("JOB_ID={id}\0").into_bytes(), ..Process::default() };
-        let all = ids.iter().map(|(cgroup, id)| (*cgroup, process(id))).collect();
+        let all = ids.iter().map(|(cgroup, id)| (*cgroup, vec![process(id)])).collect();
         Self(Arc::new(Mutex::new((all, Vec::new()))))
+    }
+
+    /// All of them begin just now, beside one that says nothing.
+    fn fresh(&self) {
+        for all in self.0.lock().unwrap().0.values_mut() {
+            for one in all.iter_mut() {
+                one.is_fresh = true;
+            }
+            all.insert(0, Process::default());
+        }
+    }
+
+    /// They are not so young any more.
+    fn age(&self) {
+        for one in self.0.lock().unwrap().0.values_mut().flatten() {
+            one.is_fresh = false;
+        }
     }
 
     fn end(&self) {
@@ -254,7 +271,7 @@ impl Residents for Living {
         assert_eq!(looks, Looks { environment: true, command_line: false });
         let mut living = self.0.lock().unwrap();
         living.1.push(place.cgroups[0]);
-        Box::new(living.0.get(&place.cgroups[0]).cloned().into_iter())
+        Box::new(living.0.get(&place.cgroups[0]).cloned().unwrap_or_default().into_iter())
     }
 }
 
@@ -296,6 +313,29 @@ fn what_a_process_told_of_its_place_holds_when_it_has_ended_and_over_a_restart()
         (jobs(&books.sums(&now)), books.sums(&now).no_job[0]),
         (vec![("a", 1), ("b", 10), ("c", 0), ("d", 10_000)], 1_100)
     );
+}
+
+/// A worker's child on its way to a cgroup of its own, and a job's program that its script began just now.
+#[test]
+fn a_process_that_began_just_now_is_waited_for_until_a_page_is_made() {
+    let living = Living::with(&[(101, "passes"), (102, "stays"), (103, "shown")]);
+    living.fresh();
+    let mut books = by_environment(&Kept::default(), &living);
+    let places: Vec<_> = (1..).zip([1, 10, 100]).map(|(slot, bytes)| place(slot, Some("/x"), bytes, None)).collect();
+    let (one, two) = (snapshot(SECOND, &places[..2]), snapshot(2 * SECOND, &places));
+    books.look(&one);
+    assert_eq!((living.asked(), all(&books.sums(&one))), (vec![101, 102], 0));
+    living.0.lock().unwrap().0.get_mut(&101).unwrap().truncate(1);
+    living.age();
+    books.look(&one);
+    assert_eq!((jobs(&books.sums(&one)), books.sums(&one).no_job[0]), (vec![("stays", 10)], 1));
+    // A page has every byte.
+    living.fresh();
+    books.note(&two);
+    assert_eq!((jobs(&books.sums(&two)), books.sums(&two).no_job[0]), (vec![("stays", 10)], 101));
+    living.age();
+    books.note(&two);
+    assert_eq!((jobs(&books.sums(&two)), books.sums(&two).no_job[0]), (vec![("stays", 10)], 101));
 }
 
 #[test]

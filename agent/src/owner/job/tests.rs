@@ -11,7 +11,7 @@ fn place<'a>(paths: &'a [&'a str]) -> Place<'a> {
 }
 
 fn process(environment: &[u8], command_line: &[u8]) -> Process {
-    Process { environment: environment.to_vec(), command_line: command_line.to_vec() }
+    Process { is_fresh: false, environment: environment.to_vec(), command_line: command_line.to_vec() }
 }
 
 fn variable_rule(name: &str, pattern: Option<&str>) -> Rule {
@@ -25,12 +25,12 @@ fn cgroup(pattern: &str) -> Rule {
 /// The job, and how many of the processes were read; `None`: they were not asked for.
 fn job(rules: &[Rule], place: Place<'_>, processes: &[Process]) -> (Option<String>, Option<usize>) {
     let read = Cell::new(None);
-    let (job, asked) = Rules::new(rules).unwrap().job(place, |_| {
+    let found = Rules::new(rules).unwrap().job(place, |_| {
         read.set(Some(0));
         processes.iter().cloned().inspect(|_| read.set(read.get().map(|count| count + 1)))
     });
-    assert_eq!(asked, read.get().is_some());
-    (job, read.get())
+    assert_eq!(found.is_by_processes, read.get().is_some());
+    (found.job, read.get())
 }
 
 fn found(job: &str, read: Option<usize>) -> (Option<String>, Option<usize>) {
@@ -102,6 +102,21 @@ fn the_first_rule_decides_and_of_its_processes_the_oldest() {
     // The others still apply.
     assert_eq!(job(&rules, place(&["/ffrtmp/7"]), &[]), found("7", Some(0)));
     assert_eq!(job(&rules, place(&["/x"]), &[]), (None, Some(0)));
+}
+
+#[test]
+fn a_process_that_began_just_now_tells_nothing_and_that_is_said() {
+    let rules = Rules::new(&[variable_rule("A", None), variable_rule("B", None)]).unwrap();
+    let fresh = |environment: &[u8]| Process { is_fresh: true, ..process(environment, b"") };
+    let of = |all: &[Process]| {
+        let Found { job, is_early, .. } = rules.job(place(&["/x"]), |_| all.iter().cloned());
+        (job, is_early)
+    };
+    let (worker, job) = (process(b"C=1", b""), process(b"B=b", b""));
+    assert_eq!(of(&[worker.clone(), fresh(b"A=a")]), (None, true));
+    assert_eq!(of(&[worker.clone(), fresh(b"C=1")]), (None, false));
+    assert_eq!(of(&[worker, job.clone(), fresh(b"A=a")]), (Some("b".to_owned()), true));
+    assert_eq!(of(&[job, fresh(b"B=b2")]), (Some("b".to_owned()), false));
 }
 
 #[test]
