@@ -286,7 +286,7 @@ fn check_says_of_each_interface_whether_its_peers_can_be_read() -> Result<()> {
     run(here.command("wg").args(["set", &near, "peer", &somebodys()?, "allowed-ips", "10.9.1.0/24"]))?;
     // One whose process is another interface's, of the same name and another namespace.
     let stray = format!("wg{}z", std::process::id());
-    here.ip(&["link", "add", &stray, "type", "bridge"])?;
+    here.ip(&["link", "add", &stray, "type", "ifb"])?;
     let _listener = Listener::start(&there, &stray, peer("09").into_bytes(), false)?;
     let path = |name: &str| socket(name).display().to_string();
     let elsewhere = [
