@@ -268,15 +268,22 @@ fn capped<const N: usize>(have: u16, len: u32) -> u16 {
 /// Words, because a helper that copies costs more than most first lines.
 #[inline(always)]
 fn keep<const N: usize>(capture: *mut u8, window: &Window, have: u16, from: u32, len: u32) {
+    const { assert!(N.is_power_of_two() && N < 1024, "a mask, and what `blur` leaves") };
+    let most = N as u32;
+    let at = window.blur(u32::from(have));
+    if at >= most {
+        return;
+    }
+    let room = most - at;
+    // Opaque, or the compiler takes the loop's constant bound away, and verifiers before 6.8 then see none.
+    let len = window.blur(if len > room { room } else { len });
     let mut done = 0;
-    while done < N as u32 && done < len {
-        let at = window.blur(u32::from(have).wrapping_add(done));
-        if at >= N as u32 {
-            return;
-        }
+    while done < most && done < len {
         let word = window.word(from.wrapping_add(done));
-        // SAFETY: `at` is below `N`, and a capture has `room(N)` bytes.
-        unsafe { capture.add(at as usize).cast::<u64>().write_unaligned(word.to_le()) };
+        // Below `N` in any case; the mask is what the verifier sees of that.
+        let place = (at + done) & (most - 1);
+        // SAFETY: `place` is below `N`, and a capture has `room(N)` bytes.
+        unsafe { capture.add(place as usize).cast::<u64>().write_unaligned(word.to_le()) };
         done += 8;
     }
 }
