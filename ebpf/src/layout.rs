@@ -6,7 +6,7 @@ pub const VERSION: u32 = 6;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 
-/// Where in `LAYOUT` the thread-group id of the agent is that passes over the sockets; 0: none is noted.
+/// Where in `LAYOUT` the agent is that passes over the sockets, as `Socket::user` tells processes; 0: none is noted.
 pub const AGENT: usize = 3;
 
 /// `Outside::lost`: the journal was full.

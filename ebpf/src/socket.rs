@@ -90,7 +90,7 @@ impl Socket {
 }
 
 impl Socket {
-    /// The thread-group id of the process that was last seen to use an accepted TCP socket; 0 if none was.
+    /// The process that was last seen to use an accepted TCP socket, as the kernel side's tasks tell it; 0 if none was.
     #[inline(always)]
     #[must_use]
     pub const fn user(&self) -> u64 {
@@ -99,8 +99,8 @@ impl Socket {
 
     /// See `user`.
     #[inline(always)]
-    pub const fn note_user(&mut self, group: u32) {
-        self.udp_sent = group as u64;
+    pub const fn note_user(&mut self, process: u64) {
+        self.udp_sent = process;
     }
 }
 

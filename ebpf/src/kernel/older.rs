@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::bpf_sock_from_file;
 use sockmeter_ebpf::layout::AGENT;
 
 use super::globals::{field, offset};
@@ -65,10 +65,9 @@ fn is_internet(sk: *mut c_void) -> bool {
 /// This runs in the context of the agent, whose own id may be another one to itself (pid_namespaces(7)).
 #[inline(always)]
 fn note_agent() {
-    // SAFETY: no arguments.
-    let group = unsafe { bpf_get_current_pid_tgid() } >> 32;
+    let agent = Task::current().process();
     if let Some(layout) = LAYOUT.get_ptr_mut(0) {
         // SAFETY: an element of an array map.
-        unsafe { (*layout)[AGENT] = group };
+        unsafe { (*layout)[AGENT] = agent };
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn name(owner: &mut Owner, task: Task) {
 /// packet: a load, and no copy.
 #[inline(always)]
 pub(super) fn is_new_user(socket: &Socket) -> bool {
-    socket.user() != u64::from(Task::current().group())
+    socket.user() != Task::current().process()
 }
 
 /// Notes whom the current process is, if it is another one than before that uses an accepted socket: what a listener accepts is
@@ -78,22 +78,22 @@ pub(super) fn is_new_user(socket: &Socket) -> bool {
 #[inline(always)]
 pub(super) fn used(socket: &mut Socket, tcp: Tcp) {
     let task = Task::current();
-    let group = task.group();
-    if socket.user() == u64::from(group) || !tcp.is_held() || task.is_kernels() || is_agents(group) {
+    let process = task.process();
+    if socket.user() == process || !tcp.is_held() || task.is_kernels() || is_agents(process) {
         return;
     }
     if socket.user() != 0 {
         totals::book(socket, tcp.sk(), tcp.received(), tcp.sent(tcp.state()), tcp.retransmitted());
     }
-    socket.note_user(group);
+    socket.note_user(process);
     note_as(tcp.sk(), task);
 }
 
 /// Whether this is the agent. Its pass over the live sockets takes their locks too, and may be left with a packet.
 #[inline(always)]
-fn is_agents(group: u32) -> bool {
+fn is_agents(process: u64) -> bool {
     // SAFETY: an element of an array map.
-    LAYOUT.get_ptr(0).is_some_and(|layout| unsafe { (*layout)[AGENT] } == u64::from(group))
+    LAYOUT.get_ptr(0).is_some_and(|layout| unsafe { (*layout)[AGENT] } == process)
 }
 
 /// Notes the current process again if it is another one than before, or stands elsewhere by now: a socket that is about to
@@ -110,10 +110,11 @@ pub(super) fn note_again(sk: *mut c_void) {
 #[inline(always)]
 fn note_as(sk: *mut c_void, task: Task) {
     if let Some(maker) = MAKER.of(sk, true) {
-        if maker.owner.pid != task.group() || maker.owner.known == 0 {
+        let now = task.place();
+        // The same id may be another process' by now.
+        if maker.owner.pid != task.group() || maker.place.started != now.started || maker.owner.known == 0 {
             name(&mut maker.owner, task);
         }
-        let now = task.place();
         if maker.place.started != now.started || maker.place.key != now.key {
             maker.place = now;
         }

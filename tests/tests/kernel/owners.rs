@@ -78,8 +78,8 @@ fn what_a_listener_accepts_is_the_listeners() -> Result<()> {
 }
 
 /// Runs `code` in a job `first`, with `other()` to enter the job `second`, and what the client does meanwhile; the agent
-/// reads nothing before the end. Answers the bytes of the two jobs, which are all that crossed.
-fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<()> + Send) -> Result<[[f64; 2]; 2]> {
+/// reads nothing before the end. Answers the page then.
+fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<()> + Send) -> Result<Page> {
     let namespace = Namespace::new()?;
     let cgroup = Cgroup::unified(name)?;
     cgroup.make("ffrtmp/second")?;
@@ -97,9 +97,12 @@ fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<
     script.end()?;
     agent.process().signal(Signal::SIGCONT)?;
     let closed = [("role", "server"), ("protocol", "tcp")];
-    let page =
-        agent.scrape_until("the socket's end", |page| page.sum("sockmeter_sockets_closed_total", &closed) == 1.0)?;
-    Ok(["first", "second"].map(|name| job(&page, name)))
+    agent.scrape_until("the socket's end", |page| page.sum("sockmeter_sockets_closed_total", &closed) == 1.0)
+}
+
+/// The bytes of the two jobs, which are all that crossed.
+fn both(page: &Page) -> [[f64; 2]; 2] {
+    ["first", "second"].map(|name| job(page, name))
 }
 
 /// What is accepted from a listener that somebody else made (socket activation, a server that forks) is theirs who serve it.
@@ -107,7 +110,7 @@ fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<
 fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
     let code = "if os.fork() == 0:\n    other(); c, _ = l.accept(); n = len(c.recv(1 << 20, socket.MSG_WAITALL))\n    \
                 c.sendall(b'x' * 2 * n); c.close(); os._exit(0)\nos.wait()";
-    let found = handed_over("serves", code, |mut client| {
+    let page = handed_over("serves", code, |mut client| {
         client.write_all(&[1; 5_000])?;
         client.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
@@ -115,7 +118,7 @@ fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
         assert_eq!(answer.len(), 10_000);
         Ok(())
     })?;
-    assert_eq!(found, [[0.0; 2], [5_000.0, 10_000.0]]);
+    assert_eq!(both(&page), [[0.0; 2], [5_000.0, 10_000.0]]);
     Ok(())
 }
 
@@ -124,13 +127,13 @@ fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
 fn what_a_process_received_that_never_sent_is_its_own() -> Result<()> {
     let code = "p = os.fork()\nif p == 0:\n    other(); c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL)\n    \
                 os.kill(os.getpid(), signal.SIGKILL)\nos.waitpid(p, 0)";
-    let found = handed_over("receives", code, |mut client| {
+    let page = handed_over("receives", code, |mut client| {
         client.write_all(&[1; 5_000])?;
         // An end of either kind.
         let _ = client.read_to_end(&mut Vec::new());
         Ok(())
     })?;
-    assert_eq!(found, [[0.0; 2], [5_000.0, 0.0]]);
+    assert_eq!(both(&page), [[0.0; 2], [5_000.0, 0.0]]);
     Ok(())
 }
 
@@ -143,14 +146,44 @@ fn a_connection_that_is_passed_on_is_whose_turn_it_is() -> Result<()> {
                 c.sendall(b'y' * 700); c.recv(50, socket.MSG_WAITALL); c.close(); os._exit(0)\n\
                 c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL); c.sendall(b'x' * 300)\n\
                 socket.send_fds(ours, [b'c'], [c.fileno()]); c.close(); os.wait()";
-    let found = handed_over("passes", code, |mut client| {
-        client.write_all(&[1; 5_000])?;
-        client.read_exact(&mut [0; 1_000])?;
-        client.write_all(&[2; 50])?;
-        client.read_to_end(&mut Vec::new())?;
-        Ok(())
-    })?;
-    assert_eq!(found, [[5_000.0, 300.0], [50.0, 700.0]]);
+    let page = handed_over("passes", code, two_turns)?;
+    assert_eq!(both(&page), [[5_000.0, 300.0], [50.0, 700.0]]);
+    Ok(())
+}
+
+/// What a client does that is served by two: 5,000 bytes for 300 of the first one, and 50 when the second one has sent its 700.
+fn two_turns(mut client: TcpStream) -> Result<()> {
+    client.write_all(&[1; 5_000])?;
+    client.read_exact(&mut [0; 1_000])?;
+    client.write_all(&[2; 50])?;
+    client.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// A process that has the id of an earlier one is not that: neither its bytes nor its name are.
+#[test]
+fn a_process_with_the_id_of_an_earlier_one_is_another_one() -> Result<()> {
+    // The kernel gives the id behind this one out next (proc(5), `ns_last_pid`), unless somebody else begins just then.
+    let code = "def begin(name, wanted=None):\n    \
+                for _ in range(10000):\n        \
+                if wanted: open('/proc/sys/kernel/ns_last_pid', 'w').write(str(wanted - 1))\n        \
+                p = os.fork()\n        \
+                if p == 0 and wanted in (None, os.getpid()): open('/proc/self/comm', 'w').write(name); return p\n        \
+                if p == 0: os._exit(0)\n        \
+                os.waitpid(p, 0)\n        \
+                if wanted in (None, p): return p\n    \
+                sys.exit('the id was not to be had')\n\
+                c, _ = l.accept()\n\
+                earlier = begin('earlier')\n\
+                if earlier == 0: other(); c.recv(5000, socket.MSG_WAITALL); c.sendall(b'x' * 300); os._exit(0)\n\
+                if begin('later', earlier) == 0: c.sendall(b'y' * 700); c.recv(50, socket.MSG_WAITALL); os._exit(0)";
+    let page = handed_over("reused", code, two_turns)?;
+    assert_eq!(both(&page), [[50.0, 700.0], [5_000.0, 300.0]]);
+    let named = ["later", "earlier"].map(|name| {
+        let process = [("process", name), ("role", "server")];
+        ["receive", "transmit"].map(|way| page.sum(&format!("sockmeter_socket_{way}_bytes_total"), &process))
+    });
+    assert_eq!(named, both(&page));
     Ok(())
 }
 
