@@ -76,6 +76,10 @@ pub struct PodName {
     pub name: String,
     /// When it came to this host, seconds since 1970; `None` if nobody can tell.
     pub came: Option<u64>,
+    /// Whether it is known what made it: it was on a list that says so.
+    pub is_listed: bool,
+    /// The Job that made it; `None` if it was something else, or if that is not known.
+    pub job: Option<String>,
 }
 
 /// The cgroups of a place.

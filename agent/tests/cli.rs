@@ -113,7 +113,8 @@ fn colour_is_for_terminals_and_for_those_who_ask() {
 #[test]
 fn help_names_every_flag_of_the_contract() {
     let help = printed(&["run", "--help"]);
-    let flags = "config listen service routes upstream scheduler-api scheduler-token-file scheduler-ca interface scope \
+    let flags = "config listen service routes upstream scheduler-api scheduler-token-file scheduler-ca kubernetes-pods \
+                 kubernetes-node kubernetes-token-file kubernetes-ca interface scope \
                  pin-dir no-pin state-dir auth-token-file tls-cert tls-key tls-client-ca insecure report-to report-as \
                  report-token-file remote-write log-level log-format color help";
     let mut wanted: Vec<String> = flags.split_whitespace().map(|flag| format!("--{flag}")).collect();

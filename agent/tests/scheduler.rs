@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use sockmeter::config::Scheduler;
+use sockmeter::api::{Own, PollError};
+use sockmeter::config::Api;
 use sockmeter::model::jobs::{Job, Tally};
-use sockmeter::scheduler::{Access, Own, PollError, Sink};
+use sockmeter::scheduler::{Access, Sink};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -98,9 +99,8 @@ fn listener() -> (TcpListener, u16) {
 }
 
 fn access(url: &str, ca: Option<&Path>, token: Option<&Path>) -> Access {
-    let scheduler =
-        Scheduler { api: url.parse().unwrap(), token_file: token.map(PathBuf::from), ca: ca.map(PathBuf::from) };
-    Access::new(&scheduler).unwrap()
+    let (token_file, ca) = (token.map(PathBuf::from), ca.map(PathBuf::from));
+    Access::new(&Api { key: "scheduler_api", url: url.parse().unwrap(), token_file, ca }).unwrap()
 }
 
 /// A certificate as Go makes it for itself: no host's name in it.

@@ -69,6 +69,19 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = "Scheduler")]
     scheduler_ca: Option<PathBuf>,
 
+    /// The kubelet, or with the next flag the API server, to know pods and their jobs
+    #[arg(long, value_name = "URL", help_heading = "Kubernetes")]
+    kubernetes_pods: Option<String>,
+    /// The name of this node, for whose pods the API server is asked
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
+    kubernetes_node: Option<String>,
+    /// File with the bearer token for it, read again each time
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes")]
+    kubernetes_token_file: Option<PathBuf>,
+    /// The authorities that sign its certificate, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes")]
+    kubernetes_ca: Option<PathBuf>,
+
     /// Fleet manager to report to; wants the next two
     #[arg(long, value_name = "URL", help_heading = "Sending")]
     report_to: Option<String>,
@@ -117,6 +130,10 @@ impl Flags {
             scheduler_api: self.scheduler_api,
             scheduler_token_file: self.scheduler_token_file,
             scheduler_ca: self.scheduler_ca,
+            kubernetes_pods: self.kubernetes_pods,
+            kubernetes_node: self.kubernetes_node,
+            kubernetes_token_file: self.kubernetes_token_file,
+            kubernetes_ca: self.kubernetes_ca,
             report_to: self.report_to,
             report_as: self.report_as,
             report_token_file: self.report_token_file,

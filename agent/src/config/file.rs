@@ -67,7 +67,8 @@ pub(super) fn check_readable(settings: &Settings) -> Result<(), ConfigError> {
     let tls = settings.access.tls.iter();
     let tls = tls.flat_map(|files| [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()]).flatten();
     let routes = settings.services.iter().filter_map(|service| service.routes.as_ref());
-    let ca = settings.scheduler.iter().filter_map(|scheduler| scheduler.ca.as_ref());
+    let apis = || settings.scheduler.iter().chain(settings.kubernetes.iter().map(|pods| &pods.api));
+    let ca = apis().filter_map(|api| api.ca.as_ref());
     for path in tls.chain(routes).chain(ca) {
         let error = match fs::metadata(path) {
             Ok(found) if found.is_dir() => "is a directory, wanted a file".to_owned(),
@@ -78,10 +79,7 @@ pub(super) fn check_readable(settings: &Settings) -> Result<(), ConfigError> {
         };
         return Err(ConfigError::new(format!("file {}: {error}", path.display())));
     }
-    let tokens = [
-        settings.access.token_file.as_ref(),
-        settings.scheduler.as_ref().and_then(|scheduler| scheduler.token_file.as_ref()),
-        settings.report.as_ref().map(|report| &report.token_file),
-    ];
-    tokens.into_iter().flatten().try_for_each(|path| Secret::from_file(path).map(drop))
+    let own = [settings.access.token_file.as_ref(), settings.report.as_ref().map(|report| &report.token_file)];
+    let tokens = own.into_iter().flatten().chain(apis().filter_map(|api| api.token_file.as_ref()));
+    tokens.into_iter().try_for_each(|path| Secret::from_file(path).map(drop))
 }

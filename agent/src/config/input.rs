@@ -52,6 +52,18 @@ pub struct Input {
     /// The authorities that sign that API's certificate, PEM.
     #[serde(alias = "scheduler-ca")]
     pub scheduler_ca: Option<PathBuf>,
+    /// The kubelet or the API server, to know pods and their jobs.
+    #[serde(alias = "kubernetes-pods")]
+    pub kubernetes_pods: Option<String>,
+    /// This node's name, where it is the API server.
+    #[serde(alias = "kubernetes-node")]
+    pub kubernetes_node: Option<String>,
+    /// Token file for it.
+    #[serde(alias = "kubernetes-token-file")]
+    pub kubernetes_token_file: Option<PathBuf>,
+    /// The authorities that sign its certificate, PEM.
+    #[serde(alias = "kubernetes-ca")]
+    pub kubernetes_ca: Option<PathBuf>,
     /// The fleet manager to report to.
     #[serde(alias = "report-to")]
     pub report_to: Option<String>,

@@ -3,6 +3,7 @@
 //! How a flag is spelled and explained is in `cli`; what the settings do is in the modules that take them.
 //! Precedence is the same for every key: flag, then environment, then file, then default.
 
+mod api;
 mod environment;
 mod error;
 mod file;
@@ -21,6 +22,7 @@ mod wireguard;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use api::{Api, Kubernetes};
 pub use error::ConfigError;
 pub use input::{Input, JobsInput, KernelInput, LimitsInput, NodeInput, ObserveInput, ServiceInput, WireguardInput};
 pub use later::refuse_unavailable;
@@ -30,8 +32,8 @@ pub use rule::{JobRule, RuleInput, RuleTable};
 pub use secret::Secret;
 pub use service::Service;
 pub use settings::{
-    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope, Settings,
-    TlsFiles, Upstream,
+    Access, Effective, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scope, Settings, TlsFiles,
+    Upstream,
 };
 pub use show::show;
 pub use wireguard::PeerNames;

@@ -10,10 +10,10 @@ use http::Uri;
 use super::layers::Found;
 use super::service::check_name;
 use super::settings::{
-    Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scheduler, Scope,
-    Settings, TlsFiles, Upstream,
+    Access, Effective, Jobs, Kernel, Limits, Log, LogFormat, LogLevel, Observe, Report, ReportAs, Scope, Settings,
+    TlsFiles, Upstream,
 };
-use super::{ConfigError, Input, JobRule, KernelInput, Layers, Origin, Service, wireguard};
+use super::{ConfigError, Input, JobRule, KernelInput, Layers, Origin, Service, api, wireguard};
 
 /// Bytes of a node's name: what a host name has at most is 64 (`__NEW_UTS_LEN`), a fully qualified one 253 (RFC 1035 2.3.4).
 const LONGEST_NODE_ID: usize = 253;
@@ -39,7 +39,8 @@ pub(super) fn resolve(layers: Layers) -> Result<Effective, ConfigError> {
             .map_or_else(|| PathBuf::from(Settings::STATE_DIR), |found| found.value),
         services: if observe.http { services } else { Vec::new() },
         upstreams: resolver.upstreams()?,
-        scheduler: resolver.scheduler()?,
+        scheduler: api::scheduler(&mut resolver)?,
+        kubernetes: api::kubernetes(&mut resolver)?,
         report: resolver.report()?,
         remote_write: resolver.url("remote_write", |input| input.remote_write.clone())?,
         log: Log {
@@ -184,32 +185,6 @@ impl Resolver {
         Ok(upstreams)
     }
 
-    fn scheduler(&mut self) -> Result<Option<Scheduler>, ConfigError> {
-        let found = self.take("scheduler_api", |input| input.scheduler_api.clone());
-        if let Some(found) = found.filter(|found| found.value.contains('?')) {
-            return Err(found.wrong("a URL without a query, for the lists' paths to stand behind it"));
-        }
-        let api = self.url("scheduler_api", |input| input.scheduler_api.clone())?;
-        let token = self.take("scheduler_token_file", |input| input.scheduler_token_file.clone());
-        let ca = self.take("scheduler_ca", |input| input.scheduler_ca.clone());
-        match (api, token, ca) {
-            // Nobody is believed unasked: the scheduler's own certificate is self-signed.
-            (Some(api), _, None) if api.scheme_str() == Some("https") => {
-                let place = self.take("scheduler_api", |input| input.scheduler_api.clone()).map(|found| found.place);
-                let place = place.unwrap_or_default();
-                Err(ConfigError::new(format!("{place} is an https URL without scheduler_ca, wanted both")).hint(
-                    "scheduler_ca is the scheduler's own certificate, or its authority's; \
-                     /etc/ssl/certs/ca-certificates.crt believes whom the system believes",
-                ))
-            }
-            (Some(api), token, ca) => {
-                Ok(Some(Scheduler { api, token_file: token.map(|found| found.value), ca: ca.map(|found| found.value) }))
-            }
-            (None, Some(given), _) | (None, None, Some(given)) => Err(needs(&given, "scheduler_api")),
-            (None, None, None) => Ok(None),
-        }
-    }
-
     fn report(&mut self) -> Result<Option<Report>, ConfigError> {
         let to = self.url("report_to", |input| input.report_to.clone())?;
         let as_what = self.take("report_as", |input| input.report_as.clone());
@@ -312,7 +287,11 @@ impl Resolver {
         })
     }
 
-    fn url(&mut self, key: &str, get: impl Fn(&Input) -> Option<String>) -> Result<Option<Uri>, ConfigError> {
+    pub(super) fn url(
+        &mut self,
+        key: &str,
+        get: impl Fn(&Input) -> Option<String>,
+    ) -> Result<Option<Uri>, ConfigError> {
         self.take(key, get).map(|found| url(&found)).transpose()
     }
 
@@ -366,7 +345,7 @@ fn url(found: &Found<String>) -> Result<Uri, ConfigError> {
 }
 
 /// A key that means nothing without another.
-fn needs<T>(given: &Found<T>, missing: &str) -> ConfigError {
+pub(super) fn needs<T>(given: &Found<T>, missing: &str) -> ConfigError {
     ConfigError::new(format!("{} is given without {missing}, wanted both", given.place))
 }
 

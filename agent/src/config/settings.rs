@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{JobRule, Origin, PeerNames, Service};
+use super::{Api, JobRule, Kubernetes, Origin, PeerNames, Service};
 
 /// What the agent is to do. Every value is usable; files that it names were readable when it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,9 @@ pub struct Settings {
     /// Exporters to merge, by name.
     pub upstreams: Vec<Upstream>,
     /// The scheduler's API, to derive job metrics from.
-    pub scheduler: Option<Scheduler>,
+    pub scheduler: Option<Api>,
+    /// Where pods are listed, to know their names and jobs.
+    pub kubernetes: Option<Kubernetes>,
     /// The fleet manager to report to.
     pub report: Option<Report>,
     /// Remote-write receiver.
@@ -102,17 +104,6 @@ pub struct Upstream {
     pub name: String,
     /// The page to fetch, `http` or `https`.
     pub url: Uri,
-}
-
-/// Access to the scheduler's API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scheduler {
-    /// Base of the API.
-    pub api: Uri,
-    /// Bearer token for it.
-    pub token_file: Option<PathBuf>,
-    /// Authorities that sign its certificate.
-    pub ca: Option<PathBuf>,
 }
 
 /// Reporting to a fleet manager.

@@ -29,9 +29,14 @@ pub fn show(effective: &Effective) -> String {
     }
     page.line("state_dir", path(Some(&settings.state_dir)));
     let scheduler = settings.scheduler.as_ref();
-    page.line("scheduler_api", scheduler.map(|scheduler| masked(&scheduler.api)));
-    page.line("scheduler_token_file", path(scheduler.and_then(|scheduler| scheduler.token_file.as_deref())));
-    page.line("scheduler_ca", path(scheduler.and_then(|scheduler| scheduler.ca.as_deref())));
+    page.line("scheduler_api", scheduler.map(|api| masked(&api.url)));
+    page.line("scheduler_token_file", path(scheduler.and_then(|api| api.token_file.as_deref())));
+    page.line("scheduler_ca", path(scheduler.and_then(|api| api.ca.as_deref())));
+    let kubernetes = settings.kubernetes.as_ref();
+    page.line("kubernetes_pods", kubernetes.map(|pods| masked(&pods.api.url)));
+    page.line("kubernetes_node", kubernetes.and_then(|pods| pods.node.clone()).map(Value::String));
+    page.line("kubernetes_token_file", path(kubernetes.and_then(|pods| pods.api.token_file.as_deref())));
+    page.line("kubernetes_ca", path(kubernetes.and_then(|pods| pods.api.ca.as_deref())));
     let report = settings.report.as_ref();
     page.line("report_to", report.map(|report| masked(&report.to)));
     page.line("report_as", report.map(|report| report.as_what.to_string().into()));

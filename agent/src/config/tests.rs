@@ -87,6 +87,28 @@ fn the_example_has_every_key() {
 }
 
 #[test]
+fn pods_are_asked_for_at_a_url_for_a_node() {
+    let refused = |text: &str, wanted: &str| {
+        assert_eq!(refusal(text).lines().next(), Some(format!("test.toml: {wanted}").as_str()), "{text}");
+    };
+    refused("kubernetes_node = \"n\"", "kubernetes_node is given without kubernetes_pods, wanted both");
+    refused("kubernetes_ca = \"c\"", "kubernetes_ca is given without kubernetes_pods, wanted both");
+    refused(
+        "kubernetes_pods = \"https://n:10250\"",
+        "kubernetes_pods is an https URL without kubernetes_ca, wanted both",
+    );
+    refused(
+        "kubernetes_pods = \"http://n:10255\"\nkubernetes_node = \"a&b\"",
+        "kubernetes_node is \"a&b\", wanted the name of a node: 1 to 253 of lower-case letters, digits, - and .",
+    );
+    let variables = [("SOCKMETER_KUBERNETES_NODE", "worker-1.example"), ("SOCKMETER_KUBERNETES_PODS", "http://h:1/k")];
+    let found = of_environment(&variables).unwrap();
+    let pods = found.settings.kubernetes.clone().unwrap();
+    assert_eq!((pods.api.url.to_string().as_str(), pods.node.as_deref()), ("http://h:1/k", Some("worker-1.example")));
+    assert_eq!(of_file(&show(&found)).unwrap().settings, found.settings);
+}
+
+#[test]
 fn what_config_show_prints_brings_about_the_same_settings() {
     let effective = of_file(
         "listen = \"[::1]:0\"\nno_pin = true\nscope = \"cgroup:/a b\"\nlog_level = \"debug\"\n\

@@ -53,7 +53,8 @@ fn came(entry: &DirEntry) -> Option<u64> {
 /// None of the three may have an underscore (RFC 1123 2.1, as Kubernetes has it for names).
 fn pod(directory: &str, came: impl Fn() -> Option<u64>) -> Option<(String, PodName)> {
     let [namespace, name, uid] = directory.split('_').collect::<Vec<_>>().try_into().ok()?;
-    let pod = PodName { namespace: namespace.to_owned(), name: name.to_owned(), came: came() };
+    let pod =
+        PodName { namespace: namespace.to_owned(), name: name.to_owned(), came: came(), is_listed: false, job: None };
     (!namespace.is_empty() && !name.is_empty() && !uid.is_empty()).then(|| (uid.to_owned(), pod))
 }
 
@@ -78,7 +79,8 @@ mod tests {
         let came = pods[uid].came;
         // File systems have the time of the last tick.
         assert!((before.saturating_sub(1)..=now()).contains(&came.unwrap()), "{before} {came:?}");
-        let pod = PodName { namespace: "batch".to_owned(), name: "encode-7-x2x9z".to_owned(), came };
+        let (namespace, name) = ("batch".to_owned(), "encode-7-x2x9z".to_owned());
+        let pod = PodName { namespace, name, came, is_listed: false, job: None };
         assert_eq!(pods, [(uid.to_owned(), pod)].into());
         assert_eq!(found.news(), None);
         let mut none = PodLogs { directory: logs.path().join("none"), changed: None };

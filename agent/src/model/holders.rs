@@ -1,20 +1,23 @@
 //! Bytes by job and by container: what the slots of their places hold, and what was taken from those that were given
-//! back. Whose a place is says `owner`; slots are the rim's (`kernel`).
+//! back. Whose a place is says `owner`, and when that is decided `learning`; slots are the rim's (`kernel`).
 //!
 //! A slot is given back once one of its cgroups is gone. Until then its bytes are read where they are. What is taken goes
 //! into one record of a job (or of no job) and one of a container; each remembers what it took last, so that a kill in
 //! between neither loses nor repeats.
 
+mod learning;
+mod pods;
+mod series;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use sockmeter_ebpf::layout::books::HOLDER;
-
+use self::pods::{KnownPods, When};
+pub use self::series::{HolderBounds, Sum, Sums};
 use super::decisions::{self, Decisions, Residents};
 use super::holder::{Holder, Record};
-use super::store::StoreError;
-use crate::owner::{Container, Looks, Pod, Rules, Whose, whose};
-use crate::snapshot::{PlaceBytes, PlaceKey, Pods, Snapshot, Standing};
+use super::store::HolderStore;
+use crate::owner::{Looks, Rules, Whose};
+use crate::snapshot::{PlaceBytes, PlaceKey, Pods, Snapshot};
 
 /// Numbers of the records that are always there.
 const NO_JOB: u32 = 0;
@@ -27,59 +30,6 @@ const MOST_PLACES: usize = 16_384;
 /// Marks the name of a record where one of a slot could stand.
 const OF_RECORD: u32 = 1 << 31;
 
-/// Where records are kept so that they outlive the agent.
-pub trait HolderStore {
-    /// Replaces a record as a whole.
-    ///
-    /// # Errors
-    /// When there is no room.
-    fn save(&mut self, id: u32, record: &[u8; HOLDER]) -> Result<(), StoreError>;
-    /// Removes a record.
-    ///
-    /// # Errors
-    /// When it is not there.
-    fn remove(&mut self, id: u32) -> Result<(), StoreError>;
-    /// How many records there is room for.
-    fn most(&self) -> usize;
-    /// All records.
-    fn all(&self) -> Vec<(u32, [u8; HOLDER])>;
-}
-
-/// How many have series of their own at a time, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HolderBounds {
-    /// Jobs.
-    pub jobs: usize,
-    /// Containers and units.
-    pub containers: usize,
-    /// How long a series is kept after the end.
-    pub keep: Duration,
-}
-
-/// One series.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sum {
-    /// `[received, sent]`.
-    pub bytes: [u64; 2],
-    /// Whether it has ended.
-    pub has_ended: bool,
-}
-
-/// All series. The sums of jobs, of the other ones and of no job are the sum of all sockets.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sums {
-    /// By the job's id.
-    pub jobs: BTreeMap<String, Sum>,
-    /// Jobs without a series of their own, `[received, sent]`.
-    pub other_jobs: [u64; 2],
-    /// What is no job's.
-    pub no_job: [u64; 2],
-    /// By container and unit.
-    pub containers: BTreeMap<Container, Sum>,
-    /// Containers without a series of their own.
-    pub other_containers: [u64; 2],
-}
-
 /// The records, and whose the places are.
 #[derive(Debug)]
 pub struct Holders<S> {
@@ -91,7 +41,9 @@ pub struct Holders<S> {
     whose: BTreeMap<PlaceKey, Whose>,
     decisions: Decisions,
     residents: Option<Box<dyn Residents + Send>>,
-    pods: Pods,
+    pods: KnownPods,
+    /// When places were last looked at, nanoseconds of `CLOCK_MONOTONIC`.
+    now: u64,
     refused: u64,
 }
 
@@ -120,8 +72,8 @@ impl<S: HolderStore> Holders<S> {
             refused += u64::from(store.remove(id).is_err());
         }
         let numbers = records.iter().map(|(id, record)| (record.holder.clone(), *id)).collect();
-        let (whose, residents, pods) = (BTreeMap::new(), None, Pods::new());
-        Self { store, rules, bounds, records, numbers, whose, decisions, residents, pods, refused }
+        let (whose, residents, pods) = (BTreeMap::new(), None, KnownPods::default());
+        Self { store, rules, bounds, records, numbers, whose, decisions, residents, pods, now: 0, refused }
     }
 
     /// Has somebody tell who is in a place, for rules that look at that. Without him nobody is.
@@ -129,10 +81,10 @@ impl<S: HolderStore> Holders<S> {
         self.residents = Some(residents);
     }
 
-    /// Whether the rules look at processes, so that a place should be learned while they live.
+    /// Whether the rules look at processes, or pods are asked for: a place should be learned while those are there.
     #[must_use]
     pub fn is_in_haste(&self) -> bool {
-        self.rules.looks() != Looks::default()
+        self.rules.looks() != Looks::default() || self.pods.is_asked()
     }
 
     /// Takes other rules and bounds. Places that are known keep their owner: bytes once booked stay where they are.
@@ -143,7 +95,23 @@ impl<S: HolderStore> Holders<S> {
 
     /// Takes the names of the pods that there are. Places that are known keep what they were called.
     pub fn name_pods(&mut self, pods: Pods) {
-        self.pods = pods;
+        self.pods.log(pods);
+    }
+
+    /// Whether there will be lists of pods: a place waits a while then for one that says what its pod is.
+    pub fn ask_for_pods(&mut self, is_asked: bool) {
+        self.pods.ask(is_asked);
+    }
+
+    /// Takes a list that was asked for when so many places had waited. Places that are known keep what they were called.
+    pub fn list_pods(&mut self, pods: Pods, asked: u64) {
+        self.pods.list(pods, asked);
+    }
+
+    /// How many places waited for a list so far.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.pods.asked()
     }
 
     /// Writes that the store refused.
@@ -152,18 +120,26 @@ impl<S: HolderStore> Holders<S> {
         self.refused
     }
 
-    /// Learns whose the places of a snapshot are, first come, first served, and who has ended.
+    /// Learns whose the places of a snapshot are, first come, first served, and who has ended. Places of pods that are being
+    /// asked for wait.
     pub fn note(&mut self, snapshot: &Snapshot) {
-        self.learn_all(snapshot, false);
+        self.learn_all(snapshot, When::Asked);
     }
 
-    /// The same, but leaves places for the next time of which more can be said soon. Only where nothing is shown of the
+    /// The same, but nobody waits.
+    pub fn decide(&mut self, snapshot: &Snapshot) {
+        self.learn_all(snapshot, When::Now);
+    }
+
+    /// As `note`, but leaves also places for the next time of which processes say more soon. Only where nothing is shown of the
     /// snapshot: it would not be whole.
     pub fn look(&mut self, snapshot: &Snapshot) {
-        self.learn_all(snapshot, true);
+        self.learn_all(snapshot, When::Settled);
     }
 
-    fn learn_all(&mut self, snapshot: &Snapshot, may_wait: bool) {
+    fn learn_all(&mut self, snapshot: &Snapshot, when: When) {
+        self.now = snapshot.now;
+        self.pods.forget_all_but(&snapshot.places);
         let mut places: Vec<&PlaceBytes> = snapshot.places.iter().collect();
         places.sort_by_key(|place| (place.totals.first, place.slot));
         if self.whose.len() > MOST_PLACES {
@@ -173,7 +149,7 @@ impl<S: HolderStore> Holders<S> {
         // Of each: whether one of its places is there, and when the last one went.
         let mut ends: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         for place in places {
-            let Some(whose) = self.learn(place.totals.key, &place.standing, may_wait) else {
+            let Some(whose) = self.learn(place.totals.key, &place.standing, when) else {
                 continue;
             };
             for holder in holders(&whose) {
@@ -200,39 +176,6 @@ impl<S: HolderStore> Holders<S> {
                 self.save(id);
             }
         }
-    }
-
-    /// Whose a place is: what was learned of it, or is learned now.
-    pub fn whose(&mut self, key: PlaceKey, standing: &Standing) -> Whose {
-        let known = (key != PlaceKey::default()).then(|| self.learn(key, standing, false));
-        known.flatten().unwrap_or_default()
-    }
-
-    /// `None` only if it may wait.
-    fn learn(&mut self, key: PlaceKey, standing: &Standing, may_wait: bool) -> Option<Whose> {
-        if let Some(whose) = self.whose.get(&key) {
-            return Some(whose.clone());
-        }
-        let (rules, pods, residents) = (&self.rules, &self.pods, &mut self.residents);
-        let named = |uid: &str| {
-            let pod = pods.get(uid)?;
-            Some(Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), came: pod.came })
-        };
-        let decided = self.decisions.of_place(key).map(|decision| decision.job.clone());
-        let mut found = whose(&standing.paths, rules, named, |looks| {
-            let ask = residents.as_mut().filter(|_| decided.is_none());
-            ask.map(|residents| residents.of(key, standing, looks)).into_iter().flatten()
-        });
-        if may_wait && found.is_early {
-            return None;
-        }
-        if let Some(job) = decided {
-            found.job = job;
-        } else if found.is_by_processes && !self.decisions.keep(&mut self.store, key, found.job.clone()) {
-            self.refused += 1;
-        }
-        self.whose.insert(key, found.clone());
-        Some(found)
     }
 
     /// The record of a job or container; made when it is first seen. `None`: there is no room for one.
@@ -287,8 +230,10 @@ impl<S: HolderStore> Holders<S> {
     /// Slots that should be given back: those of places to which nobody comes any more.
     #[must_use]
     pub fn over(&self, snapshot: &Snapshot) -> Vec<(u32, PlaceKey)> {
-        let is_over =
-            |place: &&PlaceBytes| place.standing.gone.is_some_and(|gone| snapshot.now.saturating_sub(gone) > SETTLED);
+        let is_over = |place: &&PlaceBytes| {
+            let is_settled = |gone| snapshot.now.saturating_sub(gone) > SETTLED;
+            place.standing.gone.is_some_and(is_settled) && !self.pods.is_waiting(place.totals.key)
+        };
         snapshot.places.iter().filter(is_over).map(|place| (place.slot, place.totals.key)).collect()
     }
 
@@ -304,7 +249,7 @@ impl<S: HolderStore> Holders<S> {
 
     /// Takes what a slot held that was taken away from its place. Only then may it be given back.
     pub fn take(&mut self, place: &PlaceBytes) {
-        let whose = self.learn(place.totals.key, &place.standing, false).unwrap_or_default();
+        let whose = self.learn(place.totals.key, &place.standing, When::Now).unwrap_or_default();
         for holder in holders(&whose) {
             self.admit(holder, place.totals.first);
         }

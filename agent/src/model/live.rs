@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::holders::{HolderStore, Holders};
+use super::holders::Holders;
+use super::store::HolderStore;
 use super::{Books, Store};
 use crate::attribution;
 use crate::owner::Whose;

@@ -2,8 +2,6 @@
 
 use sockmeter_ebpf::layout::books::{BATCH, CELL, HOLDER, LEDGER};
 
-use super::holders::HolderStore;
-
 /// A write was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot keep the books: {0}")]
@@ -34,6 +32,24 @@ pub trait Store {
     fn cells(&self) -> Vec<(u32, [u8; CELL])>;
     /// All ledgers.
     fn ledgers(&self) -> Vec<(u32, [u8; LEDGER])>;
+}
+
+/// Where records are kept so that they outlive the agent.
+pub trait HolderStore {
+    /// Replaces a record as a whole.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn save(&mut self, id: u32, record: &[u8; HOLDER]) -> Result<(), StoreError>;
+    /// Removes a record.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn remove(&mut self, id: u32) -> Result<(), StoreError>;
+    /// How many records there is room for.
+    fn most(&self) -> usize;
+    /// All records.
+    fn all(&self) -> Vec<(u32, [u8; HOLDER])>;
 }
 
 /// Keeps nothing (`--no-pin`, and tests).

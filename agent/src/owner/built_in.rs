@@ -1,5 +1,5 @@
-//! The jobs that are known without being told: by the cgroups that their schedulers make, and the pods of Kubernetes'
-//! CronJobs by their names. Rules of the configuration, which go first, are in `job`.
+//! The jobs that are known without being told: by the cgroups that their schedulers make, pods by the Job that made them, and
+//! those of Kubernetes' CronJobs by their names. Rules of the configuration, which go first, are in `job`.
 
 use super::{Pod, bare, is_unit, parts};
 
@@ -66,7 +66,8 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte))
 }
 
-/// The job of a pod that a CronJob made, as `namespace/job`. A CronJob's job is called `<cronjob>-<minutes since 1970>`
+/// The job of a pod, as `namespace/job`: of one that a Job made, or, where nobody says what made it, of one that is called as
+/// those of CronJobs are, which make Jobs: the name is the same either way. A CronJob's job is called `<cronjob>-<minutes since 1970>`
 /// (`pkg/controller/cronjob/cronjob_controllerv2.go`, `getJobName`), a job's pod `<job>-<random>`, and one of an Indexed Job
 /// `<job>-<index>-<random>` (`pkg/controller/job/indexed_job_utils.go`, `podGenerateNameWithIndex`).
 ///
@@ -74,19 +75,22 @@ fn is_id(text: &str) -> bool {
 /// host. No hash of a ReplicaSet's pods is such a number before the year 2046: `SafeEncodeString` (`rand.go`) has no digit
 /// below 4. Other jobs have names that say nothing.
 pub(super) fn of_pod(pod: &Pod) -> Option<String> {
+    let job = if pod.is_listed { pod.job.as_deref()? } else { of_name(pod)? };
+    Some(format!("{}/{job}", pod.namespace))
+}
+
+fn of_name(pod: &Pod) -> Option<&str> {
     let (base, random) = pod.name.rsplit_once('-')?;
     if random.len() != RANDOM_LENGTH || !random.bytes().all(|byte| RANDOM.contains(&byte)) {
         return None;
     }
     let came = pod.came? / 60;
-    let job = if is_run(base, came) {
-        base
-    } else {
-        let (job, index) = base.rsplit_once('-')?;
-        let is_index = index.len() <= INDEX_LENGTH && is_number(index);
-        Some(job).filter(|job| is_index && is_run(job, came))?
-    };
-    Some(format!("{}/{job}", pod.namespace))
+    if is_run(base, came) {
+        return Some(base);
+    }
+    let (job, index) = base.rsplit_once('-')?;
+    let is_index = index.len() <= INDEX_LENGTH && is_number(index);
+    Some(job).filter(|job| is_index && is_run(job, came))
 }
 
 /// Whether this is the name of a CronJob's job for a time not long before `came`, in minutes.
@@ -147,7 +151,20 @@ mod tests {
     const NOW: u64 = 29_921_400 * 60;
 
     fn job(name: &str, came: Option<u64>) -> Option<String> {
-        of_pod(&Pod { namespace: "batch".to_owned(), name: name.to_owned(), came })
+        of_pod(&Pod { namespace: "batch".to_owned(), name: name.to_owned(), came, is_listed: false, job: None })
+    }
+
+    #[test]
+    fn what_made_a_pod_says_more_than_its_name() {
+        let listed = |name: &str, job: Option<&str>| {
+            let (namespace, name, job) = ("batch".to_owned(), name.to_owned(), job.map(str::to_owned));
+            of_pod(&Pod { namespace, name, came: Some(NOW), is_listed: true, job })
+        };
+        assert_eq!(listed("encode-x2x9z", Some("encode")).as_deref(), Some("batch/encode"));
+        // The same as its name says.
+        let run = "backup-29921400-x2x9z";
+        assert_eq!(listed(run, Some("backup-29921400")), job(run, Some(NOW)));
+        assert_eq!(listed(run, None), None);
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct Whose {
     pub job: Option<String>,
     /// Container and unit; all empty if it is in none.
     pub container: Container,
+    /// The uid of the Kubernetes pod, empty if it is in none.
+    pub pod: String,
+    /// Whether it is known what made that pod.
+    pub is_listed: bool,
     /// Whether the path of every cgroup is known: if not, nobody can tell that it is no job's.
     pub is_known: bool,
     /// Whether processes were looked at to tell the job: they end, and nobody can tell by them again.
@@ -35,6 +39,10 @@ pub struct Pod {
     pub name: String,
     /// When it came to this host, seconds since 1970, if that is known.
     pub came: Option<u64>,
+    /// Whether it is known what made it.
+    pub is_listed: bool,
+    /// The name of the Job that made it; `None` if it was something else, or if that is not known.
+    pub job: Option<String>,
 }
 
 /// Says whose a place is, by the paths of its cgroups; `None` is one whose path is not known. `named`: a pod by its uid.
@@ -57,7 +65,9 @@ pub fn whose<P: Iterator<Item = Process>>(
     let place = job::Place { paths: &paths, unit: &whose.container.unit, pod: pod.as_ref() };
     let job::Found { job, is_by_processes, is_early } = rules.job(place, processes);
     (whose.job, whose.is_by_processes, whose.is_early) = (job, is_by_processes, is_early);
+    whose.pod.clone_from(&whose.container.pod);
     if let Some(pod) = &pod {
+        whose.is_listed = pod.is_listed;
         whose.container.pod = cut(&pod.name);
         whose.container.namespace = cut(&pod.namespace);
     }
@@ -110,7 +120,8 @@ mod tests {
             let named = |uid: &str| {
                 let is_it = uid == "8dbc6c2e-5a1f-4a53-9d8e-3f2b1c0d9e8f";
                 let came = Some(29_921_400 * 60);
-                is_it.then(|| Pod { namespace: namespace.to_owned(), name: name.to_owned(), came })
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
+                is_it.then_some(Pod { namespace, name, came, is_listed: false, job: None })
             };
             let found = whose(&[Some(path)], &rules, named, nobody);
             assert_eq!(found.container.pod, name);

@@ -18,8 +18,8 @@ use crate::http::{Missing, Readiness};
 use crate::kernel::{Device, Journal, Kernel};
 use crate::model::live::Listings;
 use crate::model::sockets::Bounds;
-use crate::model::{Books, HolderBounds, HolderStore, Holders, Rate, ServiceSettings, Store};
-use crate::snapshot::{Journal as _, PlaceBytes, Snapshot};
+use crate::model::{Books, Held, HolderBounds, HolderStore, Holders, Rate, ServiceSettings, Store};
+use crate::snapshot::{Journal as _, PlaceBytes, Pods, Snapshot};
 
 /// What can be asked of the accountant. Devices are `None` when netlink did not answer: the last known count then.
 pub(super) enum Message {
@@ -39,6 +39,10 @@ pub(super) enum Message {
     Devices { devices: Vec<Device> },
     /// The journal fills.
     Journal { reply: oneshot::Sender<()> },
+    /// A list of pods, asked for when so many places had waited for one.
+    Pods { pods: Pods, asked: u64 },
+    /// From now on there are pages: whose the places are that are there is decided.
+    Begin,
     /// The configuration was read again.
     Reconfigure { settings: Box<Settings>, services: Vec<ServiceSettings> },
     /// End.
@@ -67,6 +71,8 @@ pub(super) struct Accountant<S, H> {
     pub(super) bounds: Bounds,
     pub(super) devices: Vec<Device>,
     pub(super) readiness: watch::Sender<Readiness>,
+    /// How many places have waited for a list of pods.
+    pub(super) wanted: watch::Sender<u64>,
 }
 
 /// How to reach the accountant.
@@ -112,6 +118,7 @@ struct Desk<S, H> {
     snapshot: Snapshot,
     listings: Listings,
     pods: PodLogs,
+    held: Held,
     began: Instant,
 }
 
@@ -123,6 +130,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             snapshot: Snapshot::default(),
             listings: Listings::default(),
             pods: PodLogs::default(),
+            held: Held::default(),
             began: Instant::now(),
         }
     }
@@ -164,6 +172,12 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
                 Message::Journal { reply } => {
                     self.drain();
                     let _ = reply.send(());
+                }
+                Message::Pods { pods, asked } => self.own.holders.list_pods(pods, asked),
+                Message::Begin => {
+                    self.read(None);
+                    self.own.holders.decide(&self.snapshot);
+                    self.held.show_all(&self.snapshot.totals);
                 }
                 Message::Reconfigure { settings, services } => self.reconfigure(&settings, services),
                 Message::Stop => break,
@@ -209,9 +223,12 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         }
         let began = Instant::now();
         match self.own.kernel.snapshot(&self.own.devices) {
-            Ok(snapshot) => {
+            Ok(mut snapshot) => {
                 self.name_pods();
                 self.own.holders.note(&snapshot);
+                self.ask_for_pods();
+                let waiting = self.own.holders.waiting(&snapshot);
+                self.held.hold(&mut snapshot.totals, waiting);
                 self.snapshot = snapshot;
             }
             Err(error) => tracing::warn!(%error, "the totals of sockets and interfaces are those of the last reading"),
@@ -251,6 +268,12 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         }
     }
 
+    /// Has pods asked for that nobody knows.
+    fn ask_for_pods(&self) {
+        let asked = self.own.holders.asked();
+        self.own.wanted.send_if_modified(|wanted| std::mem::replace(wanted, asked) != asked);
+    }
+
     /// What an earlier run took from places and did not give back.
     fn take_orphans(&mut self) {
         match self.own.kernel.orphans() {
@@ -267,6 +290,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
         }
         self.name_pods();
         self.own.holders.look(&self.snapshot);
+        self.ask_for_pods();
         let over = self.own.holders.over(&self.snapshot);
         if !over.is_empty() {
             match self.own.kernel.take_places(&over) {
@@ -311,6 +335,8 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             Ok(rules) => self.own.holders.configure(rules, holder_bounds(settings)),
             Err(error) => tracing::error!(%error, "the rules of jobs stay as they were"),
         }
+        self.own.holders.ask_for_pods(settings.kubernetes.is_some());
+        self.held.show_all(&self.snapshot.totals);
         self.own.books.derive(settings.scheduler.is_some());
         let observed = self.own.books.configure(services).map_err(anyhow::Error::from);
         let observed = observed.and_then(|()| observed::ports(settings, &self.own.books));

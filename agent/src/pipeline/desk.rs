@@ -60,11 +60,11 @@ impl Shows {
             llm_ports: settings.llm_ports.clone(),
             peers: settings.peers.clone(),
             is_alone: settings.scope == Scope::Netns,
-            in_haste: settings.jobs.look_at_processes(),
+            in_haste: settings.jobs.look_at_processes() || settings.kubernetes.is_some(),
         }
     }
 
-    /// Whether new sockets' jobs are to be known soon, since they are told by processes that may end.
+    /// Whether new sockets' jobs are to be known soon, since they are told by processes that may end, or asked for.
     pub(super) fn is_in_haste(&self) -> bool {
         self.in_haste
     }

@@ -1,7 +1,6 @@
 //! When the scheduler's API is asked, and what is done with its answers: the state goes on the page, what was observed is
 //! kept before it is shown. How it is asked is `scheduler`'s.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,11 +9,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::api::Own;
 use crate::config::{ConfigError, Settings};
 use crate::exposition::accounts::Derived;
-use crate::kernel::OwnConnections;
 use crate::model::jobs::{Job, Once, Tally};
-use crate::scheduler::{Access, Kept, Own, Sink};
+use crate::scheduler::{Access, Kept, Sink};
 
 /// Time between two polls; after failures twice as much each time, up to `LONGEST`.
 const USUAL: Duration = Duration::from_secs(5);
@@ -48,18 +47,6 @@ pub(super) struct Poller {
     asked: watch::Receiver<Asked>,
     shown: Shown,
     own: Box<dyn Own>,
-}
-
-impl Own for OwnConnections {
-    fn begins(&mut self, from: SocketAddr) {
-        if let Err(error) = OwnConnections::begins(self, from) {
-            tracing::warn!(%error, "a poll of the scheduler's API counts as anybody's request");
-        }
-    }
-
-    fn is_over(&mut self, from: SocketAddr) {
-        OwnConnections::is_over(self, from);
-    }
 }
 
 /// What a poll fills in.

@@ -11,6 +11,8 @@ mod detach;
 mod devices;
 mod jobs;
 mod observed;
+mod own;
+mod pods;
 mod routes;
 mod rules;
 mod running;

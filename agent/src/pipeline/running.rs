@@ -18,6 +18,7 @@ use super::desk::{Desk, Shows};
 use super::devices::Devices;
 use super::jobs::{self, Asked};
 use super::observed;
+use super::pods::{self, AskedForPods};
 use super::start::{KernelSide, Started, start};
 use crate::cli::{Exit, Failure};
 use crate::config::{self, Configuration, Settings};
@@ -52,7 +53,8 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     let mut interrupt = take(SignalKind::interrupt())?;
 
     let Started { server, kernel_side } = start(&settings).await?;
-    let KernelSide { working, devices, journal, programs, readiness, poller, asked } = kernel_side;
+    let KernelSide { working, devices, journal, programs, readiness, poller, asked, pods, asked_for_pods } =
+        kernel_side;
     let line = working.line.clone();
     // Interfaces are looked at with every tick and scrape: without the watch, new ones are only counted later.
     if let Err(error) = devices.watch(line.clone()) {
@@ -73,7 +75,15 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
     let stop = CancellationToken::new();
     let desk = Arc::new(Desk::new(line.clone(), devices, readiness, shown, poller.shown()));
     tokio::spawn(poller.run());
-    let serving = tokio::spawn(server.serve(desk, stop.clone()));
+    let begun = pods.begin(line.clone());
+    let stopped = stop.clone();
+    let serving = tokio::spawn(async move {
+        // Whoever connects before waits.
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = begun => server.serve(desk, stopped.clone()).await,
+        }
+    });
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
@@ -83,7 +93,7 @@ async fn serve(settings: Settings, configuration: &Configuration) -> Result<Exit
         tokio::select! {
             _ = terminate.recv() => break Ok(Exit::Stopped),
             _ = interrupt.recv() => break Ok(Exit::Stopped),
-            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &shows, &asked),
+            () = reload_wanted(&mut hangup) => reload(&mut settings, configuration, &line, &shows, (&asked, &asked_for_pods)),
             _ = &mut alive => return Err(anyhow::anyhow!("the thread that counts has ended").into()),
         }
     };
@@ -159,13 +169,13 @@ fn reload(
     configuration: &Configuration,
     line: &Line,
     shows: &watch::Sender<Shows>,
-    asked: &watch::Sender<Asked>,
+    (asked, asked_for_pods): (&watch::Sender<Asked>, &watch::Sender<AskedForPods>),
 ) {
     let loaded = configuration.load().map(|effective| effective.settings).and_then(|fresh| {
         config::refuse_unavailable(&fresh)?;
-        Ok((observed::services(&fresh)?, jobs::asked(&fresh)?, fresh))
+        Ok((observed::services(&fresh)?, (jobs::asked(&fresh)?, pods::asked(&fresh)?), fresh))
     });
-    let (services, asks, fresh) = match loaded {
+    let (services, (asks, asks_for_pods), fresh) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("the configuration stays as it was: {}", error.to_string().replace('\n', "; "));
@@ -188,6 +198,7 @@ fn reload(
     }
     shows.send_replace(Shows::of(&fresh));
     asked.send_replace(asks);
+    asked_for_pods.send_replace(asks_for_pods);
     line.send(Message::Reconfigure { settings: Box::new(fresh.clone()), services });
     *settings = fresh;
     tracing::info!("took the new configuration");

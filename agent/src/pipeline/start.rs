@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use super::accountant::{self, Accountant, Working};
 use super::devices::Devices;
 use super::jobs::{self, Asked, Poller};
+use super::own::Shared;
+use super::pods::{self, AskedForPods, PodPoller};
 use super::{observed, rules};
 use crate::cli::Failure;
 use crate::config::{Scope, Settings};
@@ -38,6 +40,15 @@ pub(super) struct KernelSide {
     pub(super) poller: Poller,
     /// What the poller is to ask.
     pub(super) asked: watch::Sender<Asked>,
+    pub(super) pods: PodPoller,
+    /// Whom that one is to ask.
+    pub(super) asked_for_pods: watch::Sender<AskedForPods>,
+}
+
+/// What is asked of others.
+struct Asks {
+    jobs: Asked,
+    pods: AskedForPods,
 }
 
 /// Opens it.
@@ -47,9 +58,9 @@ pub(super) struct KernelSide {
 pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
     let server = Server::bind(settings.listen, Gate::new(&settings.access)?, Bounds::default()).await?;
     let services = observed::services(settings)?;
-    let asked = jobs::asked(settings)?;
+    let asks = Asks { jobs: jobs::asked(settings)?, pods: pods::asked(settings)? };
     let before = settings.pin_dir.as_deref().map(PinnedBefore::look);
-    match kernel_side(settings, services, asked).await {
+    match kernel_side(settings, services, asks).await {
         Ok(kernel_side) => Ok(Started { server, kernel_side }),
         Err(failure) => {
             if let Some(before) = before {
@@ -60,15 +71,15 @@ pub(super) async fn start(settings: &Settings) -> Result<Started, Failure> {
     }
 }
 
-async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>, asked: Asked) -> Result<KernelSide, Failure> {
+async fn kernel_side(settings: &Settings, services: Vec<ServiceSettings>, asks: Asks) -> Result<KernelSide, Failure> {
     examine::privileges().map_err(Failure::kernel)?;
     let mut kernel = Kernel::open(settings).map_err(Failure::kernel)?;
     if settings.pin_dir.is_some() {
         let store = kernel.books().map_err(Failure::kernel)?;
         let holders = kernel.holders().map_err(Failure::kernel)?;
-        count(kernel, (store, holders), settings, services, asked).await
+        count(kernel, (store, holders), settings, services, asks).await
     } else {
-        count(kernel, (Forgetful, Forgetful), settings, services, asked).await
+        count(kernel, (Forgetful, Forgetful), settings, services, asks).await
     }
 }
 
@@ -77,7 +88,7 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     (store, holders): (S, H),
     settings: &Settings,
     services: Vec<ServiceSettings>,
-    asked: Asked,
+    asks: Asks,
 ) -> Result<KernelSide, Failure> {
     let mut journal = kernel.journal().map_err(Failure::kernel)?;
     let wakes = journal.descriptor().try_clone_to_owned().context("cannot watch the journal")?;
@@ -88,6 +99,7 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     let rules = rules::rules(settings).map_err(anyhow::Error::from)?;
     let mut holders = Holders::open(holders, rules, accountant::holder_bounds(settings));
     holders.ask(Box::new(rules::OfHost(kernel.cgroups())));
+    holders.ask_for_pods(settings.kubernetes.is_some());
     kernel.observe(&observed::ports(settings, &books)?).map_err(Failure::kernel)?;
     let devices = Devices::open().context("cannot ask for the interfaces")?;
     let found = devices.all().await.context("the kernel does not list the interfaces")?;
@@ -96,15 +108,18 @@ async fn count<S: Store + Send + 'static, H: HolderStore + Send + 'static>(
     let programs = kernel.programs();
     let (sender, readiness) = watch::channel(accountant::readiness(&kernel));
     let bounds = accountant::bounds(settings);
-    let own = Box::new(kernel.own_connections().map_err(Failure::kernel)?);
-    let (asked, asks) = watch::channel(asked);
+    let own = Shared::new(kernel.own_connections().map_err(Failure::kernel)?);
+    let (asked, jobs) = watch::channel(asks.jobs);
     // Its directory may be one that only a privileged user can make.
-    let poller = Poller::new(settings, asks, own);
+    let poller = Poller::new(settings, jobs, Box::new(own.clone()));
+    let (asked_for_pods, pods) = watch::channel(asks.pods);
+    let (wanted, wants) = watch::channel(0);
+    let pods = PodPoller::new(pods, wants, Box::new(own));
     give_up_privileges(settings)?;
-    let accountant = Accountant { kernel, journal, books, holders, bounds, devices: found, readiness: sender };
+    let accountant = Accountant { kernel, journal, books, holders, bounds, devices: found, readiness: sender, wanted };
     host::memory::give_back();
     let working = accountant.start().context("cannot start the thread that counts")?;
-    Ok(KernelSide { working, devices, journal: wakes, programs, readiness, poller, asked })
+    Ok(KernelSide { working, devices, journal: wakes, programs, readiness, poller, asked, pods, asked_for_pods })
 }
 
 /// Before the thread that counts begins: it inherits what this one still has. Reading maps, running iterators and

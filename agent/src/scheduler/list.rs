@@ -9,13 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::cut::Cut;
+use crate::api::{Broken, Cut};
 use crate::model::jobs::{Job, Key};
-
-/// The answer is no list.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is not the list that is wanted: {0}")]
-pub struct Broken(#[from] serde_json::Error);
 
 /// Reads `{"jobs":[...]}` and hands each job on.
 ///

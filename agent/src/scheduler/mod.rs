@@ -2,14 +2,12 @@
 //! come to is `model::jobs`'; when it is asked is `pipeline`'s.
 //!
 //! Only `GET /jobs` and `GET /nodes` are ever asked: `GET /jobs/next` would assign a job. A list may be of any length:
-//! it is read while it comes (`list`), with strings cut to a bound (`cut`), so memory does not depend on it.
+//! it is read while it comes (`list`), with strings cut to a bound (`api::Cut`), so memory does not depend on it.
 
 mod client;
-mod cut;
 mod kept;
 mod list;
-mod trust;
 
-pub use self::client::{Access, Own, PollError, Sink};
+pub use self::client::{Access, Sink};
 pub use self::kept::Kept;
-pub use self::list::{Broken, jobs, nodes};
+pub use self::list::{jobs, nodes};

@@ -43,6 +43,8 @@ mod job_rules;
 mod jobs;
 /// The ends of connections, where the kernel leaves programs out.
 mod left_out;
+/// Pods whose jobs a list tells, which may come late.
+mod listed_pods;
 /// The table of live sockets.
 mod live_sockets;
 /// Packets that are lost, repeated and reordered.

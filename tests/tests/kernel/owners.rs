@@ -17,14 +17,14 @@ use sockmeter_tests::process::Process;
 use crate::jobs::balanced_page;
 
 /// A Python process; it says a line when it is where the test wants it.
-struct Script {
+pub(crate) struct Script {
     process: Process,
     says: BufReader<ChildStdout>,
 }
 
 impl Script {
     /// Runs `code`, in which `enter()` enters the cgroup.
-    fn start(namespace: &Namespace, cgroup: &Path, code: &str) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, cgroup: &Path, code: &str) -> Result<Self> {
         let enter = "import os, socket, sys\n\
                      def enter(): open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n\
                      def say(*words): print(*words, flush=True)\n";
@@ -35,20 +35,20 @@ impl Script {
         Ok(Self { process, says })
     }
 
-    fn line(&mut self) -> Result<String> {
+    pub(crate) fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.says.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
     }
 
-    fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         ensure!(self.process.wait()?.success(), "the script failed");
         Ok(())
     }
 }
 
 /// `[received, sent]` of a job.
-fn job(page: &Page, job: &str) -> [f64; 2] {
+pub(crate) fn job(page: &Page, job: &str) -> [f64; 2] {
     ["receive", "transmit"].map(|way| page.sum(&format!("sockmeter_job_{way}_bytes_total"), &[("job", job)]))
 }
 

@@ -11,10 +11,11 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::client::{Step, play};
+use sockmeter_tests::lists::Mood;
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::ordinary;
 use sockmeter_tests::page::Page;
-use sockmeter_tests::scheduler::{Mood, Scheduler, moment};
+use sockmeter_tests::scheduler::{Scheduler, moment};
 
 const API: [&str; 2] = ["--scheduler-api", "http://127.0.0.1:8080"];
 const UP: &str = "sockmeter_scheduler_up";

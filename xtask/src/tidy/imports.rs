@@ -220,7 +220,7 @@ mod tests {
         );
         assert_eq!(
             problems("agent/src/kernel/a.rs", "//! K.\nuse hyper::body::Bytes;\n"),
-            ["agent/src/kernel/a.rs:2: kernel names the crate hyper, wanted it only in http, upstream, scheduler"]
+            ["agent/src/kernel/a.rs:2: kernel names the crate hyper, wanted it only in http, upstream, api"]
         );
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Kind {
 }
 
 /// The modules, the stages in the order in which values pass through them.
-pub(super) const MODULES: [Module; 15] = [
+pub(super) const MODULES: [Module; 17] = [
     stage("snapshot", &[]),
     stage("route", &[]),
     stage("owner", &[]),
@@ -36,7 +36,9 @@ pub(super) const MODULES: [Module; 15] = [
     rim("host", &["snapshot", "attribution", "config"]),
     rim("node", &["snapshot"]),
     rim("upstream", &["exposition", "config"]),
-    rim("scheduler", &["model", "config"]),
+    rim("api", &["config"]),
+    rim("scheduler", &["api", "model", "config"]),
+    rim("kubernetes", &["api", "snapshot", "config"]),
     Module { name: "pipeline", imports: &[], kind: Kind::Whole },
 ];
 
@@ -51,13 +53,13 @@ pub(super) const CRATES: [(&str, &[&str]); 19] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("hyper", &["http", "upstream", "scheduler"]),
-    ("hyper_util", &["http", "upstream", "scheduler"]),
-    ("http_body_util", &["http", "upstream", "scheduler"]),
-    ("rustls", &["http", "upstream", "scheduler"]),
-    ("tokio_rustls", &["http", "upstream", "scheduler"]),
+    ("hyper", &["http", "upstream", "api"]),
+    ("hyper_util", &["http", "upstream", "api"]),
+    ("http_body_util", &["http", "upstream", "api"]),
+    ("rustls", &["http", "upstream", "api"]),
+    ("tokio_rustls", &["http", "upstream", "api"]),
     ("toml", &["config"]),
-    ("tokio", &["http", "upstream", "scheduler", "kernel", "host"]),
+    ("tokio", &["http", "upstream", "api", "scheduler", "kubernetes", "kernel", "host"]),
     ("nvml_wrapper", &["node"]),
     ("ring", &["http", "scheduler"]),
     ("time", &["scheduler"]),

@@ -3,10 +3,16 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sockmeter_ebpf::layout::books::HOLDER;
 
 use super::*;
+use crate::model::StoreError;
 use crate::owner::{Process, Rule};
-use crate::snapshot::{PlaceTotals, PodName};
+use crate::snapshot::{PlaceTotals, Standing};
+
+mod listed;
 
 /// A store that outlives the books, as the kernel's does.
 #[derive(Debug, Clone, Default)]
@@ -378,21 +384,4 @@ fn decisions_leave_half_of_the_room_to_holders() {
     assert_eq!(store.0.borrow().len(), 50);
     assert_eq!(books.sums(&now).no_job[0], 80);
     assert_eq!(books.refused(), 0);
-}
-
-#[test]
-fn a_pod_of_a_cron_job_is_that_jobs_if_it_came_when_the_job_ran() {
-    let mut books = holders(&Kept::default(), 10);
-    let uid = |number: u64| format!("8dbc6c2e-5a1f-4a53-9d8e-{number:012}");
-    let pod = |number: u64, came: u64| {
-        let name = "backup-29921400-x2x9z".to_owned();
-        (uid(number), PodName { namespace: "night".to_owned(), name, came: Some(came) })
-    };
-    let ran = 29_921_400 * 60;
-    books.name_pods([pod(1, ran + 90), pod(2, ran - 86_400)].into());
-    let path = |number: u64| format!("/kubepods/burstable/pod{}", uid(number));
-    let now = snapshot(SECOND, &[place(1, Some(&path(1)), 3, None), place(2, Some(&path(2)), 5, None)]);
-    books.note(&now);
-    let sums = books.sums(&now);
-    assert_eq!((jobs(&sums), sums.no_job[0]), (vec![("night/backup-29921400", 3)], 5));
 }

@@ -57,7 +57,8 @@ fn units_and_pods_have_rules_of_their_own() {
         Rule::Unit(r"^worker@(?P<job>.+)\.service$".to_owned()),
         Rule::Pod("^batch/(?P<job>.+)-[a-z0-9]{5}$".to_owned()),
     ];
-    let pod = Pod { namespace: "batch".to_owned(), name: "encode-7-x2x9z".to_owned(), came: None };
+    let (namespace, name) = ("batch".to_owned(), "encode-7-x2x9z".to_owned());
+    let pod = Pod { namespace, name, came: None, is_listed: false, job: None };
     let both = Place { paths: &["/ffrtmp/8"], unit: "worker@12.service", pod: Some(&pod) };
     assert_eq!(job(&rules, both, &[]), found("12", None));
     assert_eq!(job(&rules, Place { unit: "nginx.service", ..both }, &[]), found("encode-7", None));

@@ -1,5 +1,6 @@
 //! Whom to believe over TLS: a certificate that is in the file itself, whatever name it bears, or one that an authority in
-//! the file signed for the host that was asked. The scheduler's own certificate is self-signed and names no host.
+//! the file signed for the host that was asked. A scheduler's own certificate is self-signed and names no host, and so may be a
+//! kubelet's.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! JSON with every string cut to a bound, byte by byte while it is read, so that a reader that keeps strings keeps little.
-//! What the JSON means is `list`'s matter.
+//! What the JSON means is for those who ask.
 
 use std::io::{self, Read};
 
@@ -21,7 +21,7 @@ enum Place {
 
 /// Reads what another reader gives.
 #[derive(Debug)]
-pub(super) struct Cut<R> {
+pub struct Cut<R> {
     from: R,
     place: Place,
     /// Bytes of this string so far.
@@ -29,7 +29,8 @@ pub(super) struct Cut<R> {
 }
 
 impl<R: Read> Cut<R> {
-    pub(super) fn new(from: R) -> Self {
+    /// Cuts what `from` gives.
+    pub fn new(from: R) -> Self {
         Self { from, place: Place::Outside, length: 0 }
     }
 
