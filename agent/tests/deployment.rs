@@ -61,6 +61,31 @@ fn the_network_policy_is_about_the_pod_and_its_ports() {
 }
 
 #[test]
+fn the_overlay_of_jobs_asks_for_the_nodes_pods_as_its_service_account_may() {
+    let patch = yaml("overlays/daemonset-jobs/list-pods.yaml");
+    let container = &patch["spec"]["template"]["spec"]["containers"][0];
+    let variables: Vec<&Value> = container["env"].as_array().unwrap().iter().collect();
+    let names: Vec<&str> = variables.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let keys = ["PODS", "NODE", "TOKEN_FILE", "CA"].map(|key| format!("SOCKMETER_KUBERNETES_{key}"));
+    assert_eq!(names, keys);
+    assert_eq!(variables[1]["valueFrom"]["fieldRef"]["fieldPath"], "spec.nodeName");
+    // Where the kubelet puts them (`serviceaccount.DefaultAPITokenMountPath`).
+    for (variable, file) in variables[2..].iter().zip(["token", "ca.crt"]) {
+        assert_eq!(variable["value"], json!(format!("/var/run/secrets/kubernetes.io/serviceaccount/{file}")));
+    }
+    assert_eq!(patch["metadata"]["name"], yaml("daemonset/daemonset.yaml")["metadata"]["name"]);
+    let documents = fs::read_to_string(file("overlays/daemonset-jobs/role.yaml")).unwrap();
+    let (role, binding) = documents.split_once("---\n").unwrap();
+    let [role, binding]: [Value; 2] = [role, binding].map(|text| serde_saphyr::from_str(text).unwrap());
+    assert_eq!(role["rules"], json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]));
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let account = yaml("daemonset/service-account.yaml");
+    let namespace = yaml("daemonset/namespace.yaml");
+    let (name, namespace) = (&account["metadata"]["name"], &namespace["metadata"]["name"]);
+    assert_eq!(binding["subjects"], json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]));
+}
+
+#[test]
 fn annotations_name_the_port_and_the_configuration_needs_no_token() {
     let patch = yaml("overlays/sidecar-annotations/annotations.yaml");
     let annotations = &patch["spec"]["template"]["metadata"]["annotations"];

@@ -108,6 +108,11 @@ impl<S: HolderStore> Holders<S> {
         self.pods.list(pods, asked);
     }
 
+    /// No list will be waited for any more by as many places as have waited so far.
+    pub fn give_up(&mut self, asked: u64) {
+        self.pods.give_up(asked);
+    }
+
     /// How many places waited for a list so far.
     #[must_use]
     pub fn asked(&self) -> u64 {
@@ -124,11 +129,6 @@ impl<S: HolderStore> Holders<S> {
     /// asked for wait.
     pub fn note(&mut self, snapshot: &Snapshot) {
         self.learn_all(snapshot, When::Asked);
-    }
-
-    /// The same, but nobody waits.
-    pub fn decide(&mut self, snapshot: &Snapshot) {
-        self.learn_all(snapshot, When::Now);
     }
 
     /// As `note`, but leaves also places for the next time of which processes say more soon. Only where nothing is shown of the

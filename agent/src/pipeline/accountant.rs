@@ -41,7 +41,7 @@ pub(super) enum Message {
     Journal { reply: oneshot::Sender<()> },
     /// A list of pods, asked for when so many places had waited for one.
     Pods { pods: Pods, asked: u64 },
-    /// From now on there are pages: whose the places are that are there is decided.
+    /// From now on there are pages: whose the places are that are older than the agent is decided.
     Begin,
     /// The configuration was read again.
     Reconfigure { settings: Box<Settings>, services: Vec<ServiceSettings> },
@@ -119,6 +119,8 @@ struct Desk<S, H> {
     listings: Listings,
     pods: PodLogs,
     held: Held,
+    /// How many places waited for a list of pods when the agent began.
+    older: u64,
     began: Instant,
 }
 
@@ -131,6 +133,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
             listings: Listings::default(),
             pods: PodLogs::default(),
             held: Held::default(),
+            older: 0,
             began: Instant::now(),
         }
     }
@@ -138,6 +141,9 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
     fn work(mut self, messages: &Receiver<Message>) {
         self.take_orphans();
         self.read(None);
+        // All this may have been on the pages of the agent before.
+        self.held.show_all(&self.snapshot.totals);
+        self.older = self.own.holders.asked();
         while let Some(message) = self.next(messages) {
             match message {
                 Message::Scrape { devices, page, reply } => {
@@ -174,11 +180,7 @@ impl<S: Store, H: HolderStore> Desk<S, H> {
                     let _ = reply.send(());
                 }
                 Message::Pods { pods, asked } => self.own.holders.list_pods(pods, asked),
-                Message::Begin => {
-                    self.read(None);
-                    self.own.holders.decide(&self.snapshot);
-                    self.held.show_all(&self.snapshot.totals);
-                }
+                Message::Begin => self.own.holders.give_up(self.older),
                 Message::Reconfigure { settings, services } => self.reconfigure(&settings, services),
                 Message::Stop => break,
             }

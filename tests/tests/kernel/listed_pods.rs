@@ -90,11 +90,9 @@ impl Watch {
         let page = agent.scrape()?;
         balanced_page(&page);
         let mut before = self.0.borrow_mut();
-        for line in page.text().lines() {
-            let Some((series, value)) = line.rsplit_once(' ').filter(|(series, _)| series.contains("_bytes_total"))
-            else {
-                continue;
-            };
+        let counters =
+            page.text().lines().filter(|line| line.starts_with("sockmeter_") && line.contains("_bytes_total"));
+        for (series, value) in counters.filter_map(|line| line.rsplit_once(' ')) {
             let value: f64 = value.parse().unwrap_or(f64::NAN);
             let known = before.entry(series.to_owned()).or_insert(value);
             assert!(*known <= value, "{series} was {known} and is {value}\n{}", page.text());
@@ -202,6 +200,9 @@ fn a_list_that_comes_late_tells_all_the_same() -> Result<()> {
             assert_eq!(job(&page, &format!("batch/{name}")), [0.0; 2]);
             assert_eq!((pod(&page, "", &uid(number)), pod(&page, "", &uid(9))), ([0.0; 2], other.carried()));
         }
+        let failed =
+            |log: &str| log.matches("there is no list of pods").count() == usize::try_from(number).unwrap_or(0);
+        wait::until("a list to be asked for", || Ok(failed(&agent.log()?).then_some(())))?;
         cluster.add(&uid(number), &format!("{name}-x2x9z"), Maker::Job(&name));
         cluster.set(if mood == Mood::Closes { Mood::Closes } else { Mood::Good });
         watch.until(&agent, "the job's bytes", |page| job(page, &format!("batch/{name}")) == late.carried())?;

@@ -64,6 +64,11 @@ impl KnownPods {
     /// Takes a whole list that was asked for when so many places had waited.
     pub(super) fn list(&mut self, pods: Pods, asked: u64) {
         self.listed = pods;
+        self.give_up(asked);
+    }
+
+    /// The first so many places do not wait any more.
+    pub(super) fn give_up(&mut self, asked: u64) {
         self.answered = self.answered.max(asked);
     }
 

@@ -74,7 +74,7 @@ fn a_place_waits_for_a_list_that_was_asked_for_when_it_was_there() {
     assert_eq!(found(&books, &now), (of("batch/encode", 3), 5, 0));
     let names: Vec<_> = books.sums(&now).containers.into_keys().map(|one| (one.namespace, one.pod)).collect();
     assert_eq!(names, [(String::new(), String::new()), ("batch".to_owned(), "pod-1".to_owned())]);
-    // Its other containers need not wait, also when the pod is off the list.
+    // Its other containers need not wait, and keep their job when the pod is off the list.
     let later = snapshot(2 * SECOND, &[place(1, Some(&path(1)), 4, None), place(3, Some(&path(1)), 10, None)]);
     books.note(&later);
     books.list_pods(Pods::new(), 1);
@@ -126,8 +126,10 @@ fn without_an_answer_a_place_waits_for_a_time_and_its_slot_with_it() {
     books.note(&left);
     assert_eq!(found(&books, &left), (vec![], 8, 0));
     let mut books = asking(&Kept::default());
-    books.decide(&now);
-    assert_eq!(found(&books, &now), (vec![], 8, 0));
+    books.note(&now);
+    books.give_up(1);
+    books.note(&now);
+    assert_eq!(found(&books, &now), (vec![], 3, 5));
 }
 
 #[test]

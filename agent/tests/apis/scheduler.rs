@@ -1,60 +1,21 @@
 //! Polls of a scheduler's API over real sockets: whom it believes over TLS, its token, an API that hangs, and 80,000 jobs.
 //! What the lists come to is tested in `model::jobs`, the page in the kernel tests.
-#![expect(clippy::unwrap_used, clippy::tests_outside_test_module, reason = "tests")]
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use sockmeter::api::{Own, PollError};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sockmeter::api::PollError;
 use sockmeter::config::Api;
 use sockmeter::model::jobs::{Job, Tally};
 use sockmeter::scheduler::{Access, Sink};
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::server::{Said, listener, ok, self_signed, serve, tls};
 
 const JOBS: &str = r#"{"count":1,"jobs":[{"id":"1","status":"running"}]}"#;
 const NODES: &str = r#"{"count":0,"nodes":null}"#;
-
-/// Takes one connection and answers what it is asked, in order; gives the heads, and where the connection came from.
-fn serve(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    answers: Vec<Vec<u8>>,
-) -> JoinHandle<(Vec<String>, SocketAddr)> {
-    std::thread::spawn(move || {
-        let (stream, peer) = listener.accept().unwrap();
-        let heads = match tls {
-            None => answer(stream, answers),
-            Some(config) => answer(StreamOwned::new(ServerConnection::new(config).unwrap(), stream), answers),
-        };
-        (heads, peer)
-    })
-}
-
-fn answer(mut stream: impl Read + Write, answers: Vec<Vec<u8>>) -> Vec<String> {
-    let mut heads = Vec::new();
-    for answer in answers {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
-            head.extend_from_slice(&byte);
-        }
-        heads.push(String::from_utf8(head).unwrap());
-        // The client may have had enough.
-        let _ = stream.write_all(&answer).and_then(|()| stream.flush());
-    }
-    heads
-}
-
-fn ok(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
 
 #[derive(Default)]
 struct Counting(Tally);
@@ -69,20 +30,6 @@ impl Sink for Counting {
     }
 }
 
-/// What the agent said of its own connections: where from, and whether it is over.
-#[derive(Default)]
-struct Said(Vec<(SocketAddr, bool)>);
-
-impl Own for Said {
-    fn begins(&mut self, from: SocketAddr) {
-        self.0.push((from, false));
-    }
-
-    fn is_over(&mut self, from: SocketAddr) {
-        self.0.push((from, true));
-    }
-}
-
 fn poll(access: &Access) -> (Result<(), PollError>, Tally, Vec<(SocketAddr, bool)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut said, sink) = (Said::default(), Arc::new(Mutex::new(Counting::default())));
@@ -92,32 +39,9 @@ fn poll(access: &Access) -> (Result<(), PollError>, Tally, Vec<(SocketAddr, bool
     (result, tally, said.0)
 }
 
-fn listener() -> (TcpListener, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, port)
-}
-
 fn access(url: &str, ca: Option<&Path>, token: Option<&Path>) -> Access {
     let (token_file, ca) = (token.map(PathBuf::from), ca.map(PathBuf::from));
     Access::new(&Api { key: "scheduler_api", url: url.parse().unwrap(), token_file, ca }).unwrap()
-}
-
-/// A certificate as Go makes it for itself: no host's name in it.
-fn self_signed() -> (String, KeyPair) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "master");
-    (params.self_signed(&key).unwrap().pem(), key)
-}
-
-fn tls(pem: &str, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-    let certificates = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    Arc::new(builder.with_single_cert(certificates, key).unwrap())
 }
 
 /// Whether a client that believes `believed` gets the lists from a server that shows `shown`.
