@@ -48,7 +48,8 @@ impl Shape for List {
             match key.as_str() {
                 // Go writes a list that was never made as null.
                 "items" => {
-                    items = object.next_value::<Part<Items>>()?.get().ok().map(|found| found.unwrap_or_default().0)
+                    let found: Part<Items> = object.next_value()?;
+                    items = found.get().ok().map(|found| found.unwrap_or_default().0);
                 }
                 "metadata" => match object.next_value::<Part<Continue>>()? {
                     Part::Is(Continue(found)) => next = found,

@@ -18,16 +18,26 @@ pub struct Whose {
     pub job: Option<String>,
     /// Container and unit; all empty if it is in none.
     pub container: Container,
-    /// The uid of the Kubernetes pod, empty if it is in none.
-    pub pod: String,
-    /// Whether it is known what made that pod.
-    pub is_listed: bool,
+    /// Whether it is in a Kubernetes pod.
+    pub pod: InPod,
     /// Whether the path of every cgroup is known: if not, nobody can tell that it is no job's.
     pub is_known: bool,
     /// Whether processes were looked at to tell the job: they end, and nobody can tell by them again.
     pub is_by_processes: bool,
     /// Whether one that began just now would have told something else: soon it has gone elsewhere, or is to be believed.
     pub is_early: bool,
+}
+
+/// Whether a place is in a Kubernetes pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InPod {
+    /// In none.
+    #[default]
+    No,
+    /// In one of which nobody says what made it.
+    Unlisted,
+    /// In one of which that is known.
+    Listed,
 }
 
 /// A Kubernetes pod.
@@ -65,9 +75,12 @@ pub fn whose<P: Iterator<Item = Process>>(
     let place = job::Place { paths: &paths, unit: &whose.container.unit, pod: pod.as_ref() };
     let job::Found { job, is_by_processes, is_early } = rules.job(place, processes);
     (whose.job, whose.is_by_processes, whose.is_early) = (job, is_by_processes, is_early);
-    whose.pod.clone_from(&whose.container.pod);
+    whose.pod = match &pod {
+        Some(pod) if pod.is_listed => InPod::Listed,
+        _ if whose.container.pod.is_empty() => InPod::No,
+        _ => InPod::Unlisted,
+    };
     if let Some(pod) = &pod {
-        whose.is_listed = pod.is_listed;
         whose.container.pod = cut(&pod.name);
         whose.container.namespace = cut(&pod.namespace);
     }

@@ -4,7 +4,7 @@
 use super::super::decisions::Decision;
 use super::{Holders, When};
 use crate::model::HolderStore;
-use crate::owner::{Whose, whose};
+use crate::owner::{InPod, Whose, whose};
 use crate::snapshot::{PlaceKey, Snapshot, Standing};
 
 impl<S: HolderStore> Holders<S> {
@@ -60,7 +60,7 @@ impl<S: HolderStore> Holders<S> {
 
     /// Keeps what was found out about a place by what may be gone when it is asked for again.
     fn keep(&mut self, key: PlaceKey, found: &Whose) {
-        let is_by_pod = self.pods.is_asked() && !found.pod.is_empty();
+        let is_by_pod = self.pods.is_asked() && found.pod != InPod::No;
         let pod = is_by_pod.then(|| [found.container.namespace.clone(), found.container.pod.clone()]);
         if (is_by_pod || found.is_by_processes) && !self.decisions.keep(&mut self.store, key, (found.job.clone(), pod))
         {

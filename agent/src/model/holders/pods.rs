@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::owner::{Pod, Whose};
+use crate::owner::{InPod, Pod, Whose};
 use crate::snapshot::{PlaceBytes, PlaceKey, PodName, Pods};
 
 /// How long a place waits at most, in nanoseconds: an API that answers at all does so within that.
@@ -92,7 +92,7 @@ impl KnownPods {
 
     /// Whether a place waits, of which this is known now.
     pub(super) fn waits(&mut self, place: PlaceKey, found: &Whose, now: u64) -> bool {
-        if !self.is_asked || found.pod.is_empty() || found.is_listed {
+        if !self.is_asked || found.pod != InPod::Unlisted {
             self.waiting.remove(&place);
             return false;
         }
