@@ -61,7 +61,7 @@ pub(super) const CRATES: [(&str, &[&str]); 19] = [
     ("toml", &["config"]),
     ("tokio", &["http", "upstream", "api", "scheduler", "kubernetes", "kernel", "host"]),
     ("nvml_wrapper", &["node"]),
-    ("ring", &["http", "scheduler"]),
+    ("ring", &["http", "api", "scheduler"]),
     ("time", &["scheduler"]),
 ];
 
