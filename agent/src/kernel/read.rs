@@ -115,10 +115,6 @@ impl Maps {
     }
 
     pub(super) fn read(&self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
-        for entry in &self.totals {
-            let (key, value) = entry.map_err(|error| failed("TOTALS", &error))?;
-            snapshot.totals.push((totals_key(&key), totals(&value)));
-        }
         for entry in &self.round_trips {
             let (key, value) = entry.map_err(|error| failed("ROUND_TRIPS", &error))?;
             snapshot.round_trips.push((trips_key(key), trips(&value)));
@@ -134,11 +130,17 @@ impl Maps {
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let stashed = self.stashed.get(&0, 0).map_err(|error| failed("STASHED", &error))?;
+        let (deep, listeners) = (count(self.deep.keys().count()), count(self.listeners.keys().count()));
+        // Last, since those of places are read next: what ends in between is in those only.
+        for entry in &self.totals {
+            let (key, value) = entry.map_err(|error| failed("TOTALS", &error))?;
+            snapshot.totals.push((totals_key(&key), totals(&value)));
+        }
         let fills = [
             ("totals", count(snapshot.totals.len())),
             ("round_trips", count(snapshot.round_trips.len())),
-            ("pipelined", count(self.deep.keys().count())),
-            ("listeners", count(self.listeners.keys().count())),
+            ("pipelined", deep),
+            ("listeners", listeners),
             // Some were in use before they were counted, if the maps are older than that.
             ("stash_blocks", if stashed > u64::MAX / 2 { 0 } else { stashed }),
         ];

@@ -97,11 +97,17 @@ pub(crate) fn found(page: &Page, family: &str, label: &str) -> BTreeMap<String, 
 
 /// Every byte is somebody's: those of jobs and those of none are those of all sockets.
 pub(crate) fn balanced_page(page: &Page) {
+    let [owned, sockets] = owned_and_all(page);
+    assert_eq!(owned, sockets);
+}
+
+/// `[received, sent]` of jobs and of none, and of all sockets.
+pub(crate) fn owned_and_all(page: &Page) -> [[u64; 2]; 2] {
     let all = |family: &str| {
         ["receive", "transmit"].map(|d| whole(page.sum(&format!("sockmeter_{family}_{d}_bytes_total"), &[])))
     };
     let (jobs, none, sockets) = (all("job"), all("no_job"), all("socket"));
-    assert_eq!([jobs[0] + none[0], jobs[1] + none[1]], sockets);
+    [[jobs[0] + none[0], jobs[1] + none[1]], sockets]
 }
 
 /// The page when the sockets of so many jobs and their peers have ended.

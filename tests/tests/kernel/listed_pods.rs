@@ -1,7 +1,6 @@
 //! Pods whose names and jobs are told by a list: the kubelet's or the API server's, which may come late, or not at all. At
 //! every scrape all bytes are somebody's, and no counter goes down. Pods that are known by the kubelet's logs are in `pods`.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -20,8 +19,9 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::page::Page;
 use sockmeter_tests::wait;
 
-use crate::jobs::{PROGRAM, balanced_page};
+use crate::jobs::PROGRAM;
 use crate::owners::{Script, job};
+use crate::watch::Watch;
 
 const KUBELET: &str = "127.0.0.1:10255";
 /// A service of nobody's, so that the list's port is none of a service.
@@ -79,31 +79,6 @@ impl Pod {
 
 fn slice(number: u32) -> String {
     format!("kubepods.slice/kubepods-pod{}.slice", uid(number).replace('-', "_"))
-}
-
-/// Scrapes, and sees that the books balance and no counter goes down.
-#[derive(Default)]
-struct Watch(RefCell<BTreeMap<String, f64>>);
-
-impl Watch {
-    fn scrape(&self, agent: &Agent<'_>) -> Result<Page> {
-        let page = agent.scrape()?;
-        balanced_page(&page);
-        let mut before = self.0.borrow_mut();
-        let counters =
-            page.text().lines().filter(|line| line.starts_with("sockmeter_") && line.contains("_bytes_total"));
-        for (series, value) in counters.filter_map(|line| line.rsplit_once(' ')) {
-            let value: f64 = value.parse().unwrap_or(f64::NAN);
-            let known = before.entry(series.to_owned()).or_insert(value);
-            assert!(*known <= value, "{series} was {known} and is {value}\n{}", page.text());
-            *known = value;
-        }
-        Ok(page)
-    }
-
-    fn until(&self, agent: &Agent<'_>, what: &str, condition: impl FnMut(&Page) -> bool) -> Result<Page> {
-        Page::until(what, || self.scrape(agent), condition)
-    }
 }
 
 /// `[received, sent]` of a pod, by its name and namespace.

@@ -95,6 +95,8 @@ mod units;
 mod upgrade;
 /// How much the verifier has to do.
 mod verifier;
+/// Scrapes that are held against each other.
+mod watch;
 /// WireGuard's own counters of its peers.
 mod wireguard;
 /// No program for packets.
