@@ -260,6 +260,13 @@ impl Conn {
         true
     }
 
+    /// Whether there may be something to settle.
+    #[inline(always)]
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.emitted != self.answered || self.cut != 0 || self.resume != 0 || self.early_status != 0
+    }
+
     /// The service is about to speak. If what came in has not become a request by now, it is none: it belongs to what was
     /// there before.
     #[inline(always)]

@@ -131,7 +131,7 @@ fn run<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams, closing: 
 }
 
 impl<O: Outside> Steps for Settling<'_, O> {
-    const DIRECT: u32 = 2;
+    const DIRECT: u32 = 1;
     const FRAMED: bool = true;
 
     #[inline(always)]
@@ -180,7 +180,8 @@ impl<O: Outside> Steps for Settling<'_, O> {
         if !conn.is_inline(number) {
             self.outside.deep_remove(conn.cookie, number);
         }
-        true
+        // What is not answered is not complete: that needs no step to find out.
+        self.closing || conn.emitted != conn.answered
     }
 }
 

@@ -23,7 +23,7 @@ struct Counting<'a, O> {
 }
 
 impl<O: Outside> Steps for Counting<'_, O> {
-    const DIRECT: u32 = 2;
+    const DIRECT: u32 = 1;
 
     #[inline(always)]
     fn step(&mut self) -> bool {
@@ -45,7 +45,7 @@ impl<O: Outside> Steps for Counting<'_, O> {
             }
         }
         conn.heads = number.wrapping_add(1);
-        true
+        conn.heads != conn.pushed
     }
 }
 

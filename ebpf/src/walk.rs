@@ -146,12 +146,12 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
 }
 
 impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
-    const DIRECT: u32 = 3;
+    const DIRECT: u32 = 1;
     const FRAMED: bool = true;
 
     #[inline(always)]
     fn step(&mut self) -> bool {
-        let more = self.advance();
+        let more = self.advance() && !self.is_through();
         if !more {
             self.done = true;
         }
@@ -160,6 +160,20 @@ impl<S: Segment, O: Outside, const OUT: bool> Steps for Walk<'_, S, O, OUT> {
 }
 
 impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
+    /// Whether nothing is left after a step: with most segments that needs no further step to find out. A body whose end has
+    /// passed ends here.
+    #[inline(always)]
+    fn is_through(&mut self) -> bool {
+        let side = self.side();
+        if side.phase == side::BODY && side.seen >= side.want {
+            let want = side.want;
+            O::message_ended(self.conn, OUT, want);
+        }
+        let until = self.until;
+        let side = self.side();
+        side.stashed == 0 && until <= side.want
+    }
+
     /// One step; false when there is nothing left to be looked at.
     #[inline(always)]
     fn advance(&mut self) -> bool {

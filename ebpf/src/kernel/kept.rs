@@ -64,10 +64,9 @@ fn begun(sk: *mut c_void) -> Option<&'static mut Conn> {
     if flags & OBSERVED == 0 { None } else { CONN.of(sk, false) }
 }
 
-/// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did.
+/// Reads what `keep_unborn` kept, if TCP has passed it and nobody else did: TCP is at position `received`.
 #[inline(always)]
-pub(super) fn read(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff) {
-    let received = tcp.received();
+pub(super) fn read(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, received: u64) {
     if !settle::missed(&conn.inbound, received) || stash::of(tcp.sk()).is_none() || !take(&raw mut conn.busy) {
         return;
     }

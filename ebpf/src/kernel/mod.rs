@@ -23,4 +23,5 @@ mod stash;
 mod task;
 mod tcp;
 mod totals;
+mod touch;
 mod udp;

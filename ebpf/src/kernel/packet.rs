@@ -1,7 +1,9 @@
 //! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets. All others leave after one
 //! look-up. Never drops a packet. What is read of a packet is in `reading`.
 
-use aya_ebpf::bindings::__sk_buff;
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
@@ -10,7 +12,7 @@ use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
+use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER};
 
 use super::atomic::{give, raise, take};
 use super::handshake;
@@ -19,9 +21,10 @@ use super::kept;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
 use super::owner;
-use super::reading::{keep_early, read_inbound, read_outbound, socket};
+use super::reading::{self, keep_early, read_inbound, read_outbound};
 use super::stash;
-use super::tcp::{LISTEN, SYN_RECEIVED, Tcp};
+use super::tcp::{LISTEN, SYN_RECEIVED, Tcp, is_within};
+use super::touch;
 use super::udp;
 
 /// Let the packet pass.
@@ -31,8 +34,13 @@ const PASS: i32 = 1;
 pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     match Kind::of::<false>(skb) {
-        Kind::Observed(conn, tcp) => {
-            if admit_received(skb, conn) != 0 {
+        Kind::Observed(conn, sk) => {
+            touch::for_request(conn);
+            let Some(tcp) = Tcp::of(sk) else {
+                return PASS;
+            };
+            let [edge, right] = tcp.window();
+            if admit_received(skb, conn, edge, right) != 0 {
                 let arrivals = arrivals(conn, tcp);
                 read_inbound(skb, conn);
                 give(&raw mut conn.busy);
@@ -67,8 +75,19 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Kind::Observed(conn, tcp) = Kind::of::<true>(skb) {
-        kept::read(conn, tcp, skb);
+    if let Kind::Observed(conn, sk) = Kind::of::<true>(skb) {
+        // In the middle of a body nothing can have become complete, and what came in was read before the answer began.
+        if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
+            touch::for_answer(conn);
+            let Some(tcp) = Tcp::of(sk) else {
+                return PASS;
+            };
+            let received = tcp.received();
+            kept::read(conn, tcp, skb, received);
+            if conn.waits() && !kept::is_unread(conn, tcp, received) {
+                settle_exchanges(conn, received, tcp.sent(tcp.state()));
+            }
+        }
         let mut sending = Sending { from: 0, until: 0, payload: 0 };
         if note_sent(skb, conn, &raw mut sending) != 0 {
             read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
@@ -79,8 +98,8 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
 
 /// What a packet is to us.
 enum Kind {
-    /// A packet of an observed connection.
-    Observed(&'static mut Conn, Tcp),
+    /// A packet of an observed connection, and its socket.
+    Observed(&'static mut Conn, *mut c_void),
     /// One that is sent to a listener.
     Listener,
     /// One of a connection that another CPU is about to make.
@@ -92,40 +111,26 @@ enum Kind {
 impl Kind {
     #[inline(always)]
     fn of<const OUT: bool>(skb: *mut __sk_buff) -> Self {
-        // SAFETY: fields of the program's context; the verifier checks the socket pointer.
-        let sk = unsafe {
-            let sk = (*skb).__bindgen_anon_2.sk;
-            if sk.is_null() {
-                return Self::Other;
-            }
-            bpf_sk_fullsock(sk)
-        };
+        // SAFETY: a field of the program's context; the verifier checks the socket pointer.
+        let sk = unsafe { (*skb).__bindgen_anon_2.sk };
         if sk.is_null() {
             return Self::Other;
         }
-        // SAFETY: checked above.
-        if unsafe { (*sk).protocol } != u32::from(sockmeter_ebpf::socket::TCP) {
-            if udp::is(sk) {
-                udp::datagram::<OUT>(skb, sk);
-            }
-            return Self::Other;
-        }
-        // SAFETY: checked above.
-        let state = unsafe { (*sk).state } as u8;
-        // Nearly all sockets have this, and finding it is one load; finding out that there is no `Conn` is a walk through
-        // all that is stored with the socket (`kernel/bpf/bpf_local_storage.c`, `bpf_local_storage_lookup`).
+        // Asked for first, because nearly all sockets have this and it says what else is needed to know: the socket itself is
+        // not looked at, and each helper that is not called is a call and a return less.
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
-            return match state {
-                LISTEN if !OUT => Self::Listener,
-                SYN_RECEIVED if !OUT => Self::Unborn,
-                _ => Self::Other,
-            };
+            return Self::of_new::<OUT>(skb, sk);
         };
+        if socket.protocol != socket::TCP {
+            return Self::of_new::<OUT>(skb, sk);
+        }
         if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) {
             note_use(skb);
         }
         if socket.flags & OBSERVED == 0 {
-            return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
+            // SAFETY: checked above.
+            let unborn = !OUT && unsafe { (*sk).state } == u32::from(SYN_RECEIVED);
+            return if unborn { Self::Unborn } else { Self::Other };
         }
         if !OUT && is_bare(skb) {
             return Self::Other;
@@ -136,9 +141,27 @@ impl Kind {
         if conn.closed != 0 {
             return Self::Other;
         }
-        match Tcp::of(sk.cast()) {
-            Some(tcp) => Self::Observed(conn, tcp),
-            None => Self::Other,
+        Self::Observed(conn, sk.cast())
+    }
+
+    /// The same for a socket of which nothing is kept yet, or that is not TCP's.
+    #[inline(always)]
+    fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Self {
+        // SAFETY: the verifier knows the socket pointer.
+        let sk = unsafe { bpf_sk_fullsock(sk) };
+        if sk.is_null() {
+            return Self::Other;
+        }
+        if udp::is(sk) {
+            udp::datagram::<OUT>(skb, sk);
+            return Self::Other;
+        }
+        // SAFETY: checked above.
+        let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state as u8) };
+        match state {
+            LISTEN if !OUT && protocol == u32::from(socket::TCP) => Self::Listener,
+            SYN_RECEIVED if !OUT && protocol == u32::from(socket::TCP) => Self::Unborn,
+            _ => Self::Other,
         }
     }
 }
@@ -162,7 +185,7 @@ fn is_bare(skb: *mut __sk_buff) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn note_use(skb: *mut __sk_buff) -> u32 {
-    let sk = socket(skb);
+    let sk = reading::socket(skb);
     if sk.is_null() {
         return 0;
     }
@@ -215,20 +238,6 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
     if header.len != 0 {
         conn.spoken_to::<Kernel>();
     }
-    if conn.emitted != conn.answered || conn.cut != 0 || conn.resume != 0 || conn.early_status != 0 {
-        // Only here, since finding it takes longer than all that a packet in the middle of a body needs.
-        let sk = socket(skb);
-        if sk.is_null() {
-            return 0;
-        }
-        let Some(tcp) = Tcp::of(sk) else {
-            return 0;
-        };
-        let received = tcp.received();
-        if !kept::is_unread(conn, tcp, received) {
-            settle_exchanges(conn, received, tcp.sent(tcp.state()));
-        }
-    }
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
         return 0;
@@ -253,37 +262,30 @@ extern "C" fn note_sent(skb: *mut __sk_buff, conn: *mut Conn, sending: *mut Send
     1
 }
 
-/// Whether the packet is worth reading: 1, with the connection's try-lock taken and `reading` filled in, or 0. Global, so
-/// that its stack is not part of that on which packets are read.
+/// Whether the packet is worth reading: 1, with the connection's try-lock taken and `reading` filled in, or 0. TCP takes what lies
+/// between `edge` and `right`. Global, so that its stack is not part of that on which packets are read.
 #[unsafe(no_mangle)]
-extern "C" fn admit_received(skb: *mut __sk_buff, conn: *mut Conn) -> u32 {
+extern "C" fn admit_received(skb: *mut __sk_buff, conn: *mut Conn, edge: u32, right: u32) -> u32 {
     // SAFETY: the caller's own, checked for null here.
     let Some(conn) = (unsafe { conn.as_mut() }) else {
-        return 0;
-    };
-    let sk = socket(skb);
-    if sk.is_null() {
-        return 0;
-    }
-    let Some(tcp) = Tcp::of(sk) else {
         return 0;
     };
     let Some(header) = Header::read(skb) else {
         Kernel.lost(LOSS_PACKET);
         return 0;
     };
-    u32::from(header.flags & SYN == 0 && admit(conn, tcp, skb, header))
+    u32::from(header.flags & SYN == 0 && admit(conn, skb, header, [edge, right]))
 }
 
 /// The service receives. TCP has not looked at the segment yet, and nobody holds the socket's lock.
 #[inline(always)]
-fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool {
+fn admit(conn: &mut Conn, skb: *mut __sk_buff, header: Header, window: [u32; 2]) -> bool {
     let fin = header.flags & FIN != 0;
     if header.len == 0 && !fin {
         return false;
     }
     let end = header.seq.wrapping_add(header.len).wrapping_add(u32::from(fin));
-    if !tcp.takes(header.seq, end) {
+    if !is_within(window, header.seq, end) {
         return false;
     }
     let from = conn.inbound.position(header.seq);
@@ -296,7 +298,7 @@ fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool
         return false;
     }
     if conn.inbound.phase == side::OPAQUE {
-        if !conn.resumes(tcp.is_quiet(header.awaits) && from == tcp.received(), from) {
+        if !conn.resumes(is_next(skb, header, from), from) {
             conn.turned = 0;
             return false;
         }
@@ -318,6 +320,16 @@ fn admit(conn: &mut Conn, tcp: Tcp, skb: *mut __sk_buff, header: Header) -> bool
     conn.payload = header.payload;
     conn.reading = [from, until];
     true
+}
+
+/// Whether nothing is on its way but this segment, which begins at position `from`.
+#[inline(always)]
+fn is_next(skb: *mut __sk_buff, header: Header, from: u64) -> bool {
+    let sk = reading::socket(skb);
+    if sk.is_null() {
+        return false;
+    }
+    Tcp::of(sk).is_some_and(|tcp| tcp.is_quiet(header.awaits) && from == tcp.received())
 }
 
 /// How often something was put into the connection's stash.

@@ -225,10 +225,10 @@ impl Tcp {
         false
     }
 
-    /// Whether TCP would take a segment that begins at `seq` and ends before `end` (`tcp_sequence`). Kernels that note how
-    /// far the window ever reached take what is within that, though the window was taken back since (RFC 7323 2.4).
+    /// The sequence numbers between which TCP takes segments (`tcp_sequence`), see `is_within`. Kernels that note how far the
+    /// window ever reached take what is within that, though the window was taken back since (RFC 7323 2.4).
     #[inline(always)]
-    pub(super) fn takes(self, seq: u32, end: u32) -> bool {
+    pub(super) fn window(self) -> [u32; 2] {
         let edge = self.u32(field::RCV_WUP);
         let mut right = edge.wrapping_add(self.u32(field::RCV_WND));
         if offset(field::RCV_MOST) != 0 {
@@ -237,8 +237,20 @@ impl Tcp {
                 right = most;
             }
         }
-        end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
+        [edge, right]
     }
+
+    /// Whether TCP would take a segment that begins at `seq` and ends before `end`.
+    #[inline(always)]
+    pub(super) fn takes(self, seq: u32, end: u32) -> bool {
+        is_within(self.window(), seq, end)
+    }
+}
+
+/// Whether a segment that begins at `seq` and ends before `end` has something of what lies between `edge` and `right`.
+#[inline(always)]
+pub(super) fn is_within([edge, right]: [u32; 2], seq: u32, end: u32) -> bool {
+    end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
 }
 
 /// Any socket that has storage of ours and says there that it is TCP's: the little that the pass needs of one at rest. To make
