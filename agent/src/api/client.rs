@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -216,6 +216,10 @@ impl Conversation<'_> {
         let Answer { response, path } = answer;
         if response.status() != StatusCode::OK {
             return Err(PollError::Status(response.status(), path));
+        }
+        // It was not asked for, but not every proxy cares.
+        if let Some(encoding) = response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            return Err(PollError::Encoding(String::from_utf8_lossy(encoding.as_bytes()).into_owned(), path));
         }
         let (to, from) = ends();
         let reading = spawn_blocking(move || read(from));

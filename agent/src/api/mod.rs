@@ -4,14 +4,17 @@
 mod client;
 mod cut;
 mod feed;
+mod shape;
 mod source;
 mod trust;
 
 pub use self::client::{Access, Answer, Conversation, WHOLE};
 pub use self::cut::Cut;
 pub use self::feed::Feed;
+pub use self::shape::{Part, Shape, Wrong};
 pub use self::source::Own;
 
+use std::error::Error;
 use std::io;
 
 use http::StatusCode;
@@ -31,11 +34,14 @@ pub enum PollError {
     #[error("nothing came for {} s, or the whole took more than {} s", client::PATIENCE.as_secs(), WHOLE.as_secs())]
     Time,
     /// The connection broke, or it is no HTTP.
-    #[error("the exchange failed: {0}")]
+    #[error("the exchange failed: {}", with_causes(.0))]
     Exchange(#[from] hyper::Error),
     /// The answer is no list.
     #[error("the answer to GET {1} is {0}, wanted 200 OK")]
     Status(StatusCode, String),
+    /// It is packed, which nobody asked for.
+    #[error("the answer to GET {1} has the content encoding {0:?}, wanted none")]
+    Encoding(String, String),
     /// It is none that can be read.
     #[error("GET {1}: {0}")]
     Broken(Broken, String),
@@ -45,4 +51,16 @@ pub enum PollError {
     /// The request cannot be written.
     #[error("the request cannot be written: {0}")]
     Request(#[from] http::Error),
+}
+
+/// An error of hyper's, which says what it was at and keeps the reason to itself.
+fn with_causes(error: &hyper::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push_str(": ");
+        said.push_str(&error.to_string());
+        cause = error.source();
+    }
+    said
 }

@@ -1,11 +1,13 @@
 //! One poll: all pages of the list, one after the other. How it is connected is `api`'s, how a page is read is in `list`.
 
+use std::collections::BTreeSet;
+
 use tokio::time::timeout;
 
 use super::list;
+use super::listed::{Gathered, Listed};
 use crate::api::{self, Own, PollError, WHOLE};
 use crate::config::{ConfigError, Kubernetes};
-use crate::snapshot::Pods;
 
 /// The kubelet's list (`pkg/kubelet/server/server.go`, `getPods`), and the API server's.
 const OF_KUBELET: &str = "/pods";
@@ -13,9 +15,7 @@ const OF_SERVER: &str = "/api/v1/pods";
 /// Pods on a page, as kubectl asks for them.
 const ON_A_PAGE: u32 = 500;
 /// Pages of a list, so that an API which goes on for ever is given up.
-const MOST_PAGES: u32 = 100;
-/// Pods of a node that are known: the kubelet has 110 unless told otherwise.
-const MOST: usize = 10_000;
+const MOST_PAGES: usize = 100;
 
 /// How to reach the list.
 #[derive(Debug, Clone)]
@@ -45,24 +45,29 @@ impl Access {
     ///
     /// # Errors
     /// When one page did not come whole, in time: half a list says nothing of those that are not on it.
-    pub async fn poll(&self, own: &mut dyn Own) -> Result<Pods, PollError> {
+    pub async fn poll(&self, own: &mut dyn Own) -> Result<Listed, PollError> {
         timeout(WHOLE, self.pages(own)).await.unwrap_or(Err(PollError::Time))
     }
 
-    async fn pages(&self, own: &mut dyn Own) -> Result<Pods, PollError> {
+    async fn pages(&self, own: &mut dyn Own) -> Result<Listed, PollError> {
         let mut conversation = self.api.connect(own).await?;
         let mut answer = conversation.ask(&self.target(None)).await?;
-        let mut pods = Pods::new();
-        for _ in 0..MOST_PAGES {
-            let page = conversation.take(answer, |from| list::page(from, MOST)).await?;
-            let room = MOST.saturating_sub(pods.len());
-            pods.extend(page.pods.into_iter().take(room));
-            let Some(next) = page.next else {
-                return Ok(pods);
+        let (mut all, mut pages) = (Gathered::default(), BTreeSet::new());
+        while pages.len() < MOST_PAGES {
+            let mut page = conversation.take(answer, list::page).await?;
+            let next = page.next.take();
+            all.add(page);
+            let Some(next) = next else {
+                return Ok(all.end());
             };
+            // The kubelet has one page: asked again it would give the same. So would a server that goes round in circles.
+            if self.node.is_none() || !pages.insert(next.clone()) {
+                break;
+            }
             answer = conversation.ask_next(&self.target(Some(&next))).await?;
         }
-        Err(PollError::Endless(OF_SERVER.to_owned()))
+        let path = if self.node.is_some() { OF_SERVER } else { OF_KUBELET };
+        Err(PollError::Endless(path.to_owned()))
     }
 
     fn target(&self, next: Option<&str>) -> String {

@@ -80,6 +80,11 @@ pub(super) struct Accountant<S, H> {
 pub(super) struct Line(Sender<Message>);
 
 impl Line {
+    #[cfg(test)]
+    pub(super) fn to(sender: Sender<Message>) -> Self {
+        Self(sender)
+    }
+
     /// Sends; false if the accountant is gone.
     pub(super) fn send(&self, message: Message) -> bool {
         self.0.send(message).is_ok()

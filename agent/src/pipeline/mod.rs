@@ -12,6 +12,7 @@ mod devices;
 mod jobs;
 mod observed;
 mod own;
+mod pace;
 mod pods;
 mod routes;
 mod rules;

@@ -50,6 +50,10 @@ impl KnownPods {
     /// Whether there are lists to wait for.
     pub(super) fn ask(&mut self, is_asked: bool) {
         self.is_asked = is_asked;
+        if !is_asked {
+            // It may be the reason why nobody is asked any more.
+            self.listed.clear();
+        }
     }
 
     pub(super) fn is_asked(&self) -> bool {

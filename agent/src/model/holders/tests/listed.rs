@@ -187,3 +187,16 @@ fn the_logs_and_the_list_call_a_cron_jobs_pod_the_same() {
     assert_eq!(jobs(&sums[0]), [("night/backup-29921400", 3)]);
     assert!(sums.iter().all(|one| *one == sums[0]), "{sums:?}");
 }
+
+#[test]
+fn a_list_of_one_who_is_not_asked_any_more_has_no_say() {
+    let mut books = asking(&Kept::default());
+    books.list_pods(list(&[(1, Some("encode"))]), 0);
+    let (one, two) = (place(1, Some(&path(1)), 3, None), place(2, Some(&path(1)), 5, None));
+    let now = snapshot(SECOND, std::slice::from_ref(&one));
+    books.note(&now);
+    books.ask_for_pods(false);
+    let now = snapshot(SECOND, &[one, two]);
+    books.note(&now);
+    assert_eq!(found(&books, &now), (of("batch/encode", 3), 5, 0));
+}

@@ -1,5 +1,5 @@
 //! JSON of which a part may be something else than it should: that part is then wrong, and what is around it is still read.
-//! What the parts mean is in `list`.
+//! What the parts mean is for those who ask.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// What a part is.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Part<T> {
+pub enum Part<T> {
     /// Not there, or `null`.
     #[default]
     Absent,
@@ -19,8 +19,11 @@ pub(super) enum Part<T> {
 }
 
 impl<T> Part<T> {
-    /// The value; `None` if it is not there; an error if it is something else.
-    pub(super) fn get(self) -> Result<Option<T>, Wrong> {
+    /// The value; `None` if it is not there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn get(self) -> Result<Option<T>, Wrong> {
         match self {
             Self::Absent => Ok(None),
             Self::Is(value) => Ok(Some(value)),
@@ -31,27 +34,35 @@ impl<T> Part<T> {
 
 /// A part is not what it should be.
 #[derive(Debug)]
-pub(super) struct Wrong;
+pub struct Wrong;
 
 /// What a part should be; each of these is refused unless it is taken.
-pub(super) trait Shape: Sized {
+pub trait Shape: Sized {
     /// Takes a text.
+    #[must_use]
     fn text(_: &str) -> Option<Self> {
         None
     }
 
     /// Takes `true` or `false`.
+    #[must_use]
     fn truth(_: bool) -> Option<Self> {
         None
     }
 
     /// Takes a list, to its end.
+    ///
+    /// # Errors
+    /// When the text breaks off or is no JSON.
     fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(None)
     }
 
     /// Takes an object, to its end.
+    ///
+    /// # Errors
+    /// When the text breaks off or is no JSON.
     fn object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(None)
