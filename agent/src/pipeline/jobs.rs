@@ -43,6 +43,8 @@ pub(super) struct Poller {
     kept: Option<Kept>,
     /// Something was observed that is not in the file yet.
     unsaved: bool,
+    /// Elements of the last lists that were not what they should be.
+    wrong: u64,
     once: Once,
     asked: watch::Receiver<Asked>,
     shown: Shown,
@@ -93,7 +95,8 @@ impl Poller {
     pub(super) fn new(settings: &Settings, asked: watch::Receiver<Asked>, own: Box<dyn Own>) -> Self {
         let shown = Arc::new(Mutex::new(asked.borrow().as_ref().map(|_| Derived::default())));
         let state_dir = settings.state_dir.clone();
-        Self { state_dir, is_open: false, kept: None, unsaved: false, once: Once::default(), asked, shown, own }
+        let (is_open, kept, unsaved, wrong, once) = (false, None, false, 0, Once::default());
+        Self { state_dir, is_open, kept, unsaved, wrong, once, asked, shown, own }
     }
 
     /// Opens what was kept. Without a place to keep it in, jobs are observed anew by the next agent, whose counters
@@ -173,7 +176,16 @@ impl Poller {
         let is_whole = polled.is_ok();
         let (tally, changed) = self.take(filling, is_whole, now);
         match polled {
-            Ok(()) => polls[0] += 1,
+            Ok(wrong) => {
+                polls[0] += 1;
+                if wrong > 0 && self.wrong == 0 {
+                    tracing::warn!(
+                        count = wrong,
+                        "on the scheduler's lists are elements that are none, which are left out, or with fields of a wrong type, which count as missing"
+                    );
+                }
+                self.wrong = wrong;
+            }
             Err(error) => {
                 polls[1] += 1;
                 if was_up {

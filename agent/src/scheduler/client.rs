@@ -43,22 +43,26 @@ impl Access {
         self.0.read_again().map(Self)
     }
 
-    /// Asks for both lists and hands on what is in them. On an error what came before was handed on.
+    /// Asks for both lists and hands on what is in them; says how many elements were not what they should be. On an error
+    /// what came before was handed on.
     ///
     /// # Errors
     /// When one of them did not come whole, in time.
-    pub async fn poll<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<(), PollError> {
+    pub async fn poll<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<u64, PollError> {
         timeout(WHOLE, self.lists(own, sink)).await.unwrap_or(Err(PollError::Time))
     }
 
-    async fn lists<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<(), PollError> {
+    async fn lists<S: Sink>(&self, own: &mut dyn Own, sink: &Arc<Mutex<S>>) -> Result<u64, PollError> {
         let mut conversation = self.0.connect(own).await?;
         let answer = conversation.ask(JOBS).await?;
         let to = Arc::clone(sink);
-        conversation.take(answer, move |from| list::jobs(from, |job| locked(&to, |sink| sink.job(job)))).await?;
+        let jobs = conversation.take(answer, move |from| list::jobs(from, |job| locked(&to, |sink| sink.job(job))));
+        let wrong = jobs.await?;
         let answer = conversation.ask_next(NODES).await?;
         let to = Arc::clone(sink);
-        conversation.take(answer, move |from| list::nodes(from, |status| locked(&to, |sink| sink.node(status)))).await
+        let nodes =
+            conversation.take(answer, move |from| list::nodes(from, |status| locked(&to, |sink| sink.node(status))));
+        Ok(wrong + nodes.await?)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The lists of jobs and nodes, read while they come: what is wanted of an element is handed on at once, and nothing of it
-//! stays. Which fields an element has is the scheduler's API; what is missing or unknown here is no error.
+//! stays. Which fields an element has is the scheduler's API; what is missing, unknown or of a wrong type here is no error.
 
 use std::fmt;
 use std::io::Read;
@@ -9,30 +9,31 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::api::{Broken, Cut};
+use crate::api::{Broken, Cut, Part, Shape};
 use crate::model::jobs::{Job, Key};
 
-/// Reads `{"jobs":[...]}` and hands each job on.
+/// Reads `{"jobs":[...]}` and hands each job on; says how many elements were none, or had a field that was not what it should
+/// be. Such a field is missing.
 ///
 /// # Errors
 /// When it is none or breaks off; what came before was handed on.
-pub fn jobs(from: impl Read, mut each: impl FnMut(&Job)) -> Result<(), Broken> {
+pub fn jobs(from: impl Read, mut each: impl FnMut(&Job)) -> Result<u64, Broken> {
     read(from, "jobs", &mut |element: &Element| each(&element.job()))
 }
 
-/// Reads `{"nodes":[...]}` and hands the status of each node on.
+/// Reads `{"nodes":[...]}` and hands the status of each node on; says what `jobs` says.
 ///
 /// # Errors
 /// As `jobs`.
-pub fn nodes(from: impl Read, mut each: impl FnMut(Option<&str>)) -> Result<(), Broken> {
+pub fn nodes(from: impl Read, mut each: impl FnMut(Option<&str>)) -> Result<u64, Broken> {
     read(from, "nodes", &mut |element: &Element| each(element.status.as_deref()))
 }
 
-fn read(from: impl Read, name: &'static str, each: &mut dyn FnMut(&Element)) -> Result<(), Broken> {
+fn read(from: impl Read, name: &'static str, each: &mut dyn FnMut(&Element)) -> Result<u64, Broken> {
     let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::with_capacity(64 << 10, Cut::new(from)));
-    Outer { name, each }.deserialize(&mut json)?;
+    let wrong = Outer { name, each }.deserialize(&mut json)?;
     json.end()?;
-    Ok(())
+    Ok(wrong)
 }
 
 /// What an element says of itself.
@@ -46,6 +47,8 @@ struct Element {
     created_at: Option<String>,
     started_at: Option<String>,
     completed_at: Option<String>,
+    /// One of them was not what it should be.
+    is_wrong: bool,
 }
 
 impl Element {
@@ -60,6 +63,32 @@ impl Element {
             started: moment(self.started_at.as_deref()),
             completed: moment(self.completed_at.as_deref()),
         }
+    }
+}
+
+impl Shape for Element {
+    fn object<'de, A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
+        let mut element = Self::default();
+        while let Some(key) = object.next_key::<String>()? {
+            let field = match key.as_str() {
+                "id" => &mut element.id,
+                "status" => &mut element.status,
+                "queue" => &mut element.queue,
+                "priority" => &mut element.priority,
+                "engine" => &mut element.engine,
+                "created_at" => &mut element.created_at,
+                "started_at" => &mut element.started_at,
+                "completed_at" => &mut element.completed_at,
+                _ => {
+                    object.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let found = object.next_value::<Part<String>>()?.get();
+            element.is_wrong |= found.is_err();
+            *field = found.unwrap_or_default();
+        }
+        Ok(Some(element))
     }
 }
 
@@ -84,134 +113,69 @@ struct Outer<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Outer<'_> {
-    type Value = ();
+    type Value = u64;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<u64, D::Error> {
         from.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Outer<'_> {
-    type Value = ();
+    type Value = u64;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "an object with a list \"{}\"", self.name)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut is_there = false;
-        while let Some(Text(Some(key))) = map.next_key()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut wrong = None;
+        while let Some(key) = map.next_key::<String>()? {
             if key == self.name {
-                is_there = true;
-                map.next_value_seed(List(&mut *self.each))?;
+                wrong = Some(map.next_value_seed(List(&mut *self.each))?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        if is_there { Ok(()) } else { Err(serde::de::Error::missing_field(self.name)) }
+        wrong.ok_or_else(|| serde::de::Error::missing_field(self.name))
     }
 }
 
 struct List<'a>(&'a mut dyn FnMut(&Element));
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
-    type Value = ();
+    type Value = u64;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<u64, D::Error> {
         from.deserialize_option(self)
     }
 }
 
 impl<'de> Visitor<'de> for List<'_> {
-    type Value = ();
+    type Value = u64;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("a list or null")
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_none<E>(self) -> Result<u64, E> {
+        Ok(0)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<u64, D::Error> {
         from.deserialize_seq(self)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(element) = list.next_element()? {
-            (self.0)(&element);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u64, A::Error> {
+        let mut wrong = 0;
+        while let Some(element) = list.next_element::<Part<Element>>()? {
+            if let Part::Is(element) = element {
+                wrong += u64::from(element.is_wrong);
+                (self.0)(&element);
+            } else {
+                wrong += 1;
+            }
         }
-        Ok(())
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Element {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(ElementVisitor)
-    }
-}
-
-struct ElementVisitor;
-
-impl<'de> Visitor<'de> for ElementVisitor {
-    type Value = Element;
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Element, A::Error> {
-        let mut element = Element::default();
-        while let Some(Text(key)) = map.next_key()? {
-            let field = match key.as_deref().unwrap_or_default() {
-                "id" => &mut element.id,
-                "status" => &mut element.status,
-                "queue" => &mut element.queue,
-                "priority" => &mut element.priority,
-                "engine" => &mut element.engine,
-                "created_at" => &mut element.created_at,
-                "started_at" => &mut element.started_at,
-                "completed_at" => &mut element.completed_at,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            let Text(text) = map.next_value()?;
-            *field = text;
-        }
-        Ok(element)
-    }
-}
-
-/// A string or `null`. What is not UTF-8 in it is replaced, instead of being an error as serde's own strings have it.
-struct Text(Option<String>);
-
-impl<'de> serde::Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_option(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a string or null")
-    }
-
-    fn visit_none<E>(self) -> Result<Text, E> {
-        Ok(Text(None))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Text, D::Error> {
-        from.deserialize_bytes(self)
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
-        Ok(Text(Some(String::from_utf8_lossy(bytes).into_owned())))
+        Ok(wrong)
     }
 }
 
@@ -221,9 +185,15 @@ mod tests {
     use super::*;
 
     fn all(text: &[u8]) -> Vec<Job> {
-        let mut found = Vec::new();
-        jobs(text, |job| found.push(job.clone())).unwrap();
+        let (found, wrong) = all_and_wrong(text);
+        assert_eq!(wrong, 0);
         found
+    }
+
+    fn all_and_wrong(text: &[u8]) -> (Vec<Job>, u64) {
+        let mut found = Vec::new();
+        let wrong = jobs(text, |job| found.push(job.clone())).unwrap();
+        (found, wrong)
     }
 
     #[test]
@@ -266,9 +236,44 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_refused_and_so_is_half_of_one() {
-        for text in ["", "{}", "[]", "{\"jobs\":7}", "{\"jobs\":[{\"id\":5}]}", "{\"jobs\":[{}]", "{\"jobs\":[]}x"] {
+        for text in ["", "{}", "[]", "{\"jobs\":7}", "{\"jobs\":[{}]", "{\"jobs\":[]}x"] {
             assert!(jobs(text.as_bytes(), |_| ()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wrong_field_is_missing_and_what_is_no_job_is_left_out() {
+        for wrong in ["7", "-1.5", "1e999", "true", "[]", "[{\"id\":\"x\"}]", "{\"id\":{}}", "{}"] {
+            for field in ["id", "queue", "priority", "created_at", "started_at", "completed_at"] {
+                let text = format!(
+                    "{{\"jobs\":[{{\"id\":\"1\",\"status\":\"running\"}},{{\"status\":\"queued\",\"{field}\":{wrong},\
+                     \"engine\":\"ffmpeg\"}},{{\"id\":\"3\"}}]}}"
+                );
+                let (found, count) = all_and_wrong(text.as_bytes());
+                let (status, engine) = (Some("queued".to_owned()), Some("ffmpeg".to_owned()));
+                let second = Job { status, engine, ..Job::default() };
+                assert_eq!((found.len(), &found[1], found[2].key), (3, &second, Some(key("3"))), "{field} {wrong}");
+                assert_eq!(count, 1, "{field} {wrong}");
+            }
+            if !wrong.starts_with('{') {
+                let (found, count) = all_and_wrong(format!("{{\"jobs\":[{wrong},null,{{\"id\":\"3\"}}]}}").as_bytes());
+                assert_eq!(found.iter().map(|job| job.key).collect::<Vec<_>>(), [Some(key("3"))], "{wrong}");
+                assert_eq!(count, 2, "{wrong}");
+            }
+        }
+        let mut statuses = Vec::new();
+        let list = br#"{"nodes":[{"status":7},7,{"status":"busy","id":[]},{}]}"#.as_slice();
+        let wrong = nodes(list, |status| statuses.push(status.map(str::to_owned))).unwrap();
+        assert_eq!((statuses, wrong), (vec![None, Some("busy".to_owned()), None], 3));
+    }
+
+    #[test]
+    fn a_list_that_is_nested_without_end_is_refused_in_bounded_memory() {
+        let text = format!("{{\"jobs\":[{{\"parameters\":{}", "[".repeat(20_000_000));
+        let mut refused = None;
+        let used = allocation_counter::measure(|| refused = jobs(text.as_bytes(), |_| ()).err());
+        assert!(refused.is_some());
+        assert!(used.bytes_max < 200_000, "{} bytes were in use at once", used.bytes_max);
     }
 
     #[test]
@@ -298,7 +303,7 @@ mod tests {
         }
         let made = Made { left: 80_000, piece: std::io::Cursor::new(b"{\"count\":80000,\"jobs\":[".to_vec()) };
         let mut count = 0;
-        let used = allocation_counter::measure(|| jobs(made, |_| count += 1).unwrap());
+        let used = allocation_counter::measure(|| assert_eq!(jobs(made, |_| count += 1).unwrap(), 0));
         assert_eq!(count, 80_000);
         assert!(used.bytes_max < 200_000, "{} bytes were in use at once", used.bytes_max);
     }

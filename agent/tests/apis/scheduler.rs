@@ -30,7 +30,7 @@ impl Sink for Counting {
     }
 }
 
-fn poll(access: &Access) -> (Result<(), PollError>, Tally, Vec<(SocketAddr, bool)>) {
+fn poll(access: &Access) -> (Result<u64, PollError>, Tally, Vec<(SocketAddr, bool)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut said, sink) = (Said::default(), Arc::new(Mutex::new(Counting::default())));
     let result = runtime.block_on(access.poll(&mut said, &sink));
