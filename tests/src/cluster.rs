@@ -79,6 +79,11 @@ impl Cluster {
         self.with(|known| known.pods.push(pod));
     }
 
+    /// Puts something on the list.
+    pub fn put(&self, item: Value) {
+        self.with(|known| known.pods.push(item));
+    }
+
     /// How often a list was given, pages counted each.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {

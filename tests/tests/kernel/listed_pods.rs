@@ -30,12 +30,12 @@ const FLAGS: [&str; 2] = ["--kubernetes-pods", "http://127.0.0.1:10255"];
 const SENT: usize = 1_000;
 
 /// The uid of a pod.
-fn uid(number: u32) -> String {
+pub(crate) fn uid(number: u32) -> String {
     format!("8dbc6c2e-5a1f-4a53-9d8e-{number:012}")
 }
 
 /// A process in the cgroup of a pod, which sends when it is told to.
-struct Pod {
+pub(crate) struct Pod {
     script: Script,
     peer: TcpStream,
     home: PathBuf,
@@ -43,7 +43,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn start(namespace: &Namespace, cgroup: &Cgroup, number: u32) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, cgroup: &Cgroup, number: u32) -> Result<Self> {
         Self::below(namespace, cgroup, &slice(number))
     }
 
@@ -58,7 +58,7 @@ impl Pod {
         Ok(Self { script, peer: listener.accept()?.0, home, rounds: 0 })
     }
 
-    fn send(&mut self) -> Result<()> {
+    pub(crate) fn send(&mut self) -> Result<()> {
         self.peer.write_all(b"!")?;
         self.peer.read_exact(&mut [0; SENT])?;
         self.rounds += 1;
@@ -66,11 +66,11 @@ impl Pod {
     }
 
     /// `[received, sent]` as it knows it.
-    fn carried(&self) -> [f64; 2] {
+    pub(crate) fn carried(&self) -> [f64; 2] {
         [1, SENT].map(|bytes| f64::from(u32::try_from(bytes).unwrap_or(0) * self.rounds))
     }
 
-    fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         drop(self.peer);
         self.script.end()?;
         Ok(std::fs::remove_dir(self.home)?)
@@ -82,7 +82,7 @@ fn slice(number: u32) -> String {
 }
 
 /// `[received, sent]` of a pod, by its name and namespace.
-fn pod(page: &Page, namespace: &str, pod: &str) -> [f64; 2] {
+pub(crate) fn pod(page: &Page, namespace: &str, pod: &str) -> [f64; 2] {
     let labels = [("namespace", namespace), ("pod", pod)];
     ["receive", "transmit"].map(|way| page.sum(&format!("sockmeter_container_{way}_bytes_total"), &labels))
 }

@@ -85,6 +85,8 @@ mod sending;
 mod sockets;
 /// 100,000 connections that live for one exchange.
 mod storm;
+/// Lists of pods that are switched on, off and over, and that contradict themselves.
+mod switched_lists;
 /// A kernel that is too old.
 mod too_old;
 /// Scrapes in the middle of a load.
