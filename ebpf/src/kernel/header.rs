@@ -61,8 +61,9 @@ impl Header {
     }
 }
 
+/// Copies `N` bytes from `at` on, counted from the network header; nothing if they are not there.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, at: u32, into: &mut [u8; N]) -> Option<()> {
+pub(super) fn load<const N: usize>(skb: *mut __sk_buff, at: u32, into: &mut [u8; N]) -> Option<()> {
     // SAFETY: fields of the program's context.
     let (start, end) = unsafe { ((*skb).data as usize + at as usize, (*skb).data_end as usize) };
     if start + N <= end {

@@ -122,6 +122,10 @@ impl Kind {
             return Self::of_new::<OUT>(skb, sk);
         };
         if socket.protocol != socket::TCP {
+            if socket.protocol == socket::UDP {
+                udp::datagram::<OUT>(skb, socket);
+                return Self::Other;
+            }
             return Self::of_new::<OUT>(skb, sk);
         }
         if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) {
@@ -144,7 +148,7 @@ impl Kind {
         Self::Observed(conn, sk.cast())
     }
 
-    /// The same for a socket of which nothing is kept yet, or that is not TCP's.
+    /// The same for a socket of which nothing is kept yet.
     #[inline(always)]
     fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Self {
         // SAFETY: the verifier knows the socket pointer.
@@ -153,7 +157,7 @@ impl Kind {
             return Self::Other;
         }
         if udp::is(sk) {
-            udp::datagram::<OUT>(skb, sk);
+            udp::first_datagram::<OUT>(skb, sk);
             return Self::Other;
         }
         // SAFETY: checked above.
