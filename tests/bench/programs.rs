@@ -78,6 +78,7 @@ enum Load {
     KeptUnobserved,
     KeptObserved,
     BodiesObserved,
+    LongBodiesObserved,
     FreshUnobserved,
     FreshObserved,
     Clients,
@@ -86,10 +87,11 @@ enum Load {
 }
 
 impl Load {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::KeptUnobserved,
         Self::KeptObserved,
         Self::BodiesObserved,
+        Self::LongBodiesObserved,
         Self::FreshUnobserved,
         Self::FreshObserved,
         Self::Clients,
@@ -102,6 +104,7 @@ impl Load {
             Self::KeptUnobserved => "not observed: keep-alive, 612-byte answers",
             Self::KeptObserved => "observed: keep-alive, 612-byte answers",
             Self::BodiesObserved => "observed: keep-alive, 1 MiB answers",
+            Self::LongBodiesObserved => "observed: keep-alive, 64 MiB answers",
             Self::FreshUnobserved => "not observed: a connection per request",
             Self::FreshObserved => "observed: a connection per request",
             Self::Clients => "not observed: a connection per request, clients in scope too",
@@ -116,6 +119,7 @@ impl Load {
             Self::KeptUnobserved | Self::NothingWanted => wrk(Connections::Kept, UNOBSERVED, "/small.txt"),
             Self::KeptObserved => wrk(Connections::Kept, OBSERVED, "/small.txt"),
             Self::BodiesObserved => wrk(Connections::Kept, OBSERVED, "/big.bin"),
+            Self::LongBodiesObserved => wrk(Connections::Kept, OBSERVED, "/long.bin"),
             Self::FreshUnobserved => wrk(Connections::Fresh, UNOBSERVED, "/small.txt"),
             Self::FreshObserved => wrk(Connections::Fresh, OBSERVED, "/small.txt"),
             Self::Clients => {
@@ -224,7 +228,9 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
 fn judge(part: &mut Part, load: Load, name: &str, net: f64) {
     let wanted = match (load, name) {
         (Load::KeptUnobserved, "packet_received" | "packet_sent") => 50.0,
-        (Load::KeptObserved | Load::BodiesObserved, "packet_received" | "packet_sent") => 100.0,
+        (Load::KeptObserved | Load::BodiesObserved | Load::LongBodiesObserved, "packet_received" | "packet_sent") => {
+            100.0
+        }
         (Load::KeptUnobserved, "interface_receives" | "interface_sends") => 20.0,
         _ => return,
     };

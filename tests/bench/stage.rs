@@ -84,6 +84,8 @@ fn nginx(namespace: &Namespace, group: &Group, root: &Path) -> Result<Process> {
     fs::create_dir(root.join("www"))?;
     fs::write(root.join("www/small.txt"), [b'a'; 612])?;
     fs::write(root.join("www/big.bin"), vec![b'b'; 1 << 20])?;
+    // So long that hardly a packet of it has a head.
+    fs::File::create(root.join("www/long.bin"))?.set_len(64 << 20)?;
     fs::write(root.join("nginx.conf"), configuration(root))?;
     let mut command = group.command(namespace, "nginx");
     let err = fs::File::create(root.join("stderr"))?;
