@@ -272,7 +272,8 @@ mod tests {
         let text = format!("{{\"jobs\":[{{\"parameters\":{}", "[".repeat(20_000_000));
         let mut refused = None;
         let used = allocation_counter::measure(|| refused = jobs(text.as_bytes(), |_| ()).err());
-        assert!(refused.is_some());
+        let wanted = "the answer is not the list that is wanted: more than 1000 levels deep";
+        assert_eq!(refused.map(|error| error.to_string()).as_deref(), Some(wanted));
         assert!(used.bytes_max < 200_000, "{} bytes were in use at once", used.bytes_max);
     }
 

@@ -43,10 +43,13 @@ impl Server {
         Self(url, heads)
     }
 
-    fn good() -> Self {
-        Self::start(|mut stream| {
+    /// Has a list of this pod.
+    fn good(uid: &str) -> Self {
+        let list = format!("{{\"items\":[{{\"metadata\":{{\"uid\":\"{uid}\",\"name\":\"a\",\"namespace\":\"b\"}}}}]}}");
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{list}", list.len());
+        Self::start(move |mut stream| {
             // The client may have gone.
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"items\":null}");
+            let _ = stream.write_all(answer.as_bytes());
         })
     }
 
@@ -57,6 +60,14 @@ impl Server {
 
     fn asked(&self) -> String {
         self.1.recv_timeout(LIMIT).unwrap()
+    }
+}
+
+/// The uids of the next list, and behind how many places it was asked for.
+fn listed(messages: &Receiver<Message>) -> Option<(Vec<String>, u64)> {
+    match messages.recv_timeout(LIMIT).unwrap() {
+        Message::Pods { pods, asked } => Some((pods.into_keys().collect(), asked)),
+        _ => None,
     }
 }
 
@@ -75,7 +86,7 @@ fn poll(asked: watch::Receiver<AskedForPods>, wanted: watch::Receiver<u64>) -> R
 fn a_token_that_cannot_be_read_any_more_is_the_one_that_was_read_last() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    let server = Server::good();
+    let server = Server::good("1");
     fs::write(&file, "first").unwrap();
     let ((_asked, asks), (wanted, wants)) =
         (watch::channel(Some(server.access(Some(file.clone())))), watch::channel(0));
@@ -85,7 +96,7 @@ fn a_token_that_cannot_be_read_any_more_is_the_one_that_was_read_last() {
     for (number, content) in [(1, Some("second\n")), (2, Some("")), (3, None), (4, Some("a b")), (5, Some("third"))] {
         let head = server.asked();
         tokens.push(head.split_once("Bearer ").unwrap().1.trim().to_owned());
-        assert!(matches!(messages.recv_timeout(LIMIT), Ok(Message::Pods { .. })));
+        assert_eq!(listed(&messages), Some((vec!["1".to_owned()], number - 1)));
         match content {
             Some(content) => fs::write(&file, content).unwrap(),
             None => fs::remove_file(&file).unwrap(),
@@ -101,11 +112,11 @@ fn somebody_else_is_asked_at_once_whatever_the_first_one_is_at() {
     // Never long enough silent to be given up, and never at an end.
     let slow = Server::start(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-        while stream.write_all(b"1\r\n \r\n").is_ok() {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        // A byte whenever the client has said nothing for a while, until it goes.
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        while stream.write_all(b"1\r\n \r\n").is_ok() && stream.read(&mut [0]).is_err() {}
     });
-    let good = Server::good();
+    let good = Server::good("2");
     let ((asked, asks), (_wanted, wants)) = (watch::channel(Some(slow.access(None))), watch::channel(7));
     let messages = poll(asks, wants);
     assert!(slow.asked().starts_with("GET /pods "));
@@ -113,8 +124,7 @@ fn somebody_else_is_asked_at_once_whatever_the_first_one_is_at() {
     asked.send(None).unwrap();
     asked.send(Some(good.access(None))).unwrap();
     assert!(good.asked().starts_with("GET /pods "));
-    let message = messages.recv_timeout(LIMIT).unwrap();
-    assert!(matches!(message, Message::Pods { pods, asked: 7 } if pods.is_empty()));
+    assert_eq!(listed(&messages), Some((vec!["2".to_owned()], 7)));
 }
 
 #[test]
