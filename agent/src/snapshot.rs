@@ -9,7 +9,18 @@ pub use sockmeter_ebpf::layout::Spill;
 pub use sockmeter_ebpf::listed::{Listed, NO_SERVICE};
 pub use sockmeter_ebpf::place::{PlaceKey, PlaceTotals};
 pub use sockmeter_ebpf::posting::Posting;
-pub use sockmeter_ebpf::socket::{Live, RoundTripKey, RoundTrips, Totals, TotalsKey};
+pub use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, Totals, TotalsKey};
+
+/// What live sockets are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Live {
+    /// The kernel's state number (`include/net/tcp_states.h`).
+    pub state: u8,
+    /// `sockmeter_ebpf::socket::TCP` or `UDP`.
+    pub protocol: u8,
+    /// `sockmeter_ebpf::socket::ROLE_...`.
+    pub role: u8,
+}
 
 /// Everything that one scrape is made of.
 #[derive(Debug, Clone, Default)]

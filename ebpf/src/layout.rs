@@ -120,8 +120,10 @@ pub mod field {
     pub const SKC_REMOTE6: usize = 42;
     /// `struct tcp_sock`: rcv_mwnd_seq, the highest right edge of a window that was ever advertised; none before 7.1.
     pub const RCV_MOST: usize = 43;
+    /// `struct sock`: sk_lock.slock.rlock.raw_lock.val, on processors whose spinlocks are queued (`struct qspinlock`).
+    pub const SK_SPIN: usize = 44;
     /// How many.
-    pub const COUNT: usize = 44;
+    pub const COUNT: usize = 45;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -169,6 +171,7 @@ pub mod field {
         ("sock_common", "skc_v6_rcv_saddr"),
         ("sock_common", "skc_v6_daddr"),
         ("tcp_sock", "rcv_mwnd_seq"),
+        ("sock", "sk_lock.slock.rlock.raw_lock.val"),
     ];
 }
 

@@ -25,5 +25,6 @@ pub mod posting;
 pub mod settle;
 pub mod socket;
 pub mod stash;
+pub mod unlocked;
 mod waiting;
 pub mod walk;

@@ -44,6 +44,25 @@ pub fn positions<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams)
     }
 }
 
+/// Whether all is posted, and there is nothing that could become complete before one of TCP's counters moves: `streams` is where
+/// they were at the last posting. The socket's lock is held.
+#[inline(always)]
+#[must_use]
+pub fn is_through(conn: &Conn, streams: Streams) -> bool {
+    let through = |side: &Side, direction: usize| {
+        let (open, at) = (open(side, streams[direction]), streams[direction]);
+        let is_read = side.seen == at && !missed(side, at);
+        is_read && conn.booked[direction] == at && conn.open[direction] == open && conn.lost[direction] == 0
+    };
+    // SAFETY: a field that another CPU may be writing.
+    let busy = unsafe { core::ptr::read_volatile(&raw const conn.busy) };
+    busy == 0
+        && !conn.waits()
+        && conn.heads == conn.heads_posted
+        && through(&conn.inbound, INBOUND)
+        && through(&conn.outbound, OUTBOUND)
+}
+
 /// Whether there is anything to post.
 #[inline(always)]
 fn says_something(conn: &Conn, posting: &Posting) -> bool {

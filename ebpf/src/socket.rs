@@ -22,8 +22,6 @@ pub const BOUND: u8 = 1;
 pub const COUNTED: u8 = 2;
 /// `Socket::flags`: an observed service's connection, with a `Conn` beside this.
 pub const OBSERVED: u8 = 4;
-/// `Socket::flags`: nothing was on its way and all was booked when the sequence numbers were those noted (TCP).
-const RESTS: u8 = 8;
 
 /// Who made a socket, found in the maker's own context; inherited by accepted sockets.
 #[repr(C)]
@@ -58,34 +56,51 @@ pub struct Socket {
     pub role: u8,
     /// `TCP` or `UDP`.
     pub protocol: u8,
-    /// `BOUND`, `COUNTED`, `OBSERVED`, `RESTS`.
+    /// `BOUND`, `COUNTED`, `OBSERVED`; 8 is what earlier versions set.
     pub flags: u8,
     /// 1: its end is booked.
     pub closed: u8,
-    /// Remote port of the last datagram; host order (UDP).
+    /// Remote port of the last datagram; host order (UDP). Of TCP, the state that `note_rest` notes.
     pub peer_port: u16,
 }
 const _: () = assert!(size_of::<Socket>() == 48);
 
 impl Socket {
-    /// Notes the next sequence numbers `[inbound, outbound]` of a TCP socket whose progress is all booked. While one is not
-    /// `acknowledged` there may be retransmissions that move neither.
+    /// Notes the next sequence numbers `[inbound, outbound]` of a TCP socket whose progress is all booked, and its state; while one
+    /// is not `acknowledged` there may be retransmissions that move neither, and nothing is noted. Stores, since several may note.
     #[inline(always)]
-    pub fn note_rest(&mut self, next: [u32; 2], acknowledged: u32) {
+    pub fn note_rest(&mut self, next: [u32; 2], acknowledged: u32, state: u8) {
         if next[1] == acknowledged {
-            self.udp_received = joined(next);
-            self.flags |= RESTS;
+            // SAFETY: fields of this.
+            unsafe {
+                core::ptr::write_volatile(&raw mut self.peer_port, u16::from(state));
+                core::ptr::write_volatile(&raw mut self.udp_received, joined(next));
+            }
         } else {
-            self.flags &= !RESTS;
+            self.forget_rest();
         }
     }
 
+    /// There may be something to book, or the state be another, though neither sequence number moves.
+    #[inline(always)]
+    pub fn forget_rest(&mut self) {
+        // SAFETY: a field of this.
+        unsafe { core::ptr::write_volatile(&raw mut self.udp_received, NO_REST) };
+    }
+
     /// Whether there is nothing to book while the next sequence numbers are these. After 4 GiB to the byte it says so though
-    /// there is; then the next pass books it, or the connection's end.
+    /// there is; then the next scan books it, or the connection's end.
     #[inline(always)]
     #[must_use]
     pub fn rests_at(&self, next: [u32; 2]) -> bool {
-        self.flags & RESTS != 0 && self.udp_received == joined(next)
+        self.udp_received == joined(next) && self.udp_received != NO_REST
+    }
+
+    /// The state (`include/net/tcp_states.h`) of a socket that rests.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rest_state(&self) -> u8 {
+        self.peer_port as u8
     }
 }
 
@@ -103,6 +118,9 @@ impl Socket {
         self.udp_sent = process;
     }
 }
+
+/// A socket whose next sequence numbers are both 0 is looked at every time.
+const NO_REST: u64 = 0;
 
 #[inline(always)]
 fn joined(next: [u32; 2]) -> u64 {
@@ -172,21 +190,26 @@ pub struct RoundTrips {
 }
 const _: () = assert!(size_of::<RoundTrips>() == 128);
 
-/// What the snapshot pass says about one live socket, written to the iterator's file; a `Place` follows, all 0 if it is not
-/// known.
+/// What scans of all sockets found, since the agent began: the difference of two readings is one scan's.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Live {
-    /// The kernel's state number (`include/net/tcp_states.h`).
-    pub state: u8,
-    /// `TCP` or `UDP`.
-    pub protocol: u8,
-    /// `ROLE_...`.
-    pub role: u8,
-    /// Spelled-out padding.
-    pub pad: u8,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scanned {
+    /// Live sockets by `live_index`.
+    pub live: [u64; LIVE],
+    /// Sockets that have more to settle, and whose namespace could not be noted.
+    pub unnoted: u64,
 }
-const _: () = assert!(size_of::<Live>() == 4);
+const _: () = assert!(size_of::<Scanned>() == 8 * (LIVE + 1));
+
+/// Kinds of live sockets that are told apart.
+pub const LIVE: usize = 128;
+
+/// Where live sockets of this protocol, role and state (`include/net/tcp_states.h`: at most 15) are counted.
+#[inline(always)]
+#[must_use]
+pub const fn live_index(protocol: u8, role: u8, state: u8) -> usize {
+    ((protocol == UDP) as usize) << 6 | ((role & 3) as usize) << 4 | (state & 15) as usize
+}
 
 #[cfg(test)]
 mod tests {
@@ -208,12 +231,29 @@ mod tests {
             peer_port: 0,
         };
         assert!(!socket.rests_at([0, 0]));
-        socket.note_rest([7, 9], 8);
+        socket.note_rest([7, 9], 8, 1);
         assert!(!socket.rests_at([7, 9]));
-        socket.note_rest([7, 9], 9);
+        socket.note_rest([7, 9], 9, 8);
+        assert_eq!(socket.rest_state(), 8);
         assert_eq!([[7, 9], [8, 9], [7, 10], [9, 7]].map(|next| socket.rests_at(next)), [true, false, false, false]);
-        socket.note_rest([8, 12], 9);
+        socket.note_rest([8, 12], 9, 1);
         assert!(!socket.rests_at([7, 9]) && !socket.rests_at([8, 12]));
-        assert_eq!(socket.flags, COUNTED);
+        socket.note_rest([8, 12], 12, 1);
+        socket.forget_rest();
+        assert!(!socket.rests_at([8, 12]) && !socket.rests_at([0, 0]));
+    }
+
+    #[test]
+    fn every_kind_of_live_socket_is_counted_apart() {
+        let mut seen = [false; LIVE];
+        for protocol in [TCP, UDP] {
+            for role in [ROLE_UNKNOWN, ROLE_SERVER, ROLE_CLIENT] {
+                for state in 1..=12 {
+                    let slot = &mut seen[live_index(protocol, role, state)];
+                    assert!(!*slot, "{protocol} {role} {state}");
+                    *slot = true;
+                }
+            }
+        }
     }
 }

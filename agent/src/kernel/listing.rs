@@ -10,7 +10,6 @@ use sockmeter_ebpf::listed::Listed;
 use sockmeter_ebpf::place::{HIERARCHIES, Place, PlaceKey};
 use sockmeter_ebpf::socket::Owner;
 
-use super::namespaces::Which;
 use super::{Kernel, namespaces};
 use crate::snapshot::{Listing, ReadError};
 
@@ -30,11 +29,11 @@ impl Kernel {
         let mut listing = Listing::default();
         let links = self.links(LISTS)?;
         let mut take = |records| read(records, &mut listing);
-        namespaces::here(u64::from(self.netns), &mut Which::All, links, &mut take)?;
+        namespaces::here(links, &mut take)?;
         if self.all_namespaces {
             let others = namespaces::others(self.netns).into_iter();
-            let passes: Result<_, ReadError> = others.map(|other| Ok((other, self.links(LISTS)?))).collect();
-            namespaces::there(passes?, &mut Which::All, &mut take)?;
+            let passes: Result<_, ReadError> = others.map(|(_, path)| Ok((path, self.links(LISTS)?))).collect();
+            namespaces::there(passes?, &mut take)?;
         }
         let places: BTreeSet<PlaceKey> = listing.sockets.iter().map(|(listed, _)| listed.place.key).collect();
         listing.standings = places.into_iter().map(|key| (key, self.places.standing(key))).collect();

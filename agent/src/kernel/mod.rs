@@ -11,6 +11,7 @@ pub mod examine;
 mod filters;
 mod hierarchies;
 mod holders;
+mod in_use;
 mod interfaces;
 mod journal;
 mod links;
@@ -19,24 +20,24 @@ mod namespaces;
 mod object;
 mod offload;
 mod own;
+mod passes;
 mod pattern;
 mod pins;
 mod places;
 mod programs;
-mod quiet;
+
 mod read;
 mod refusal;
 mod retired;
 mod ring;
+mod scan;
 mod syscall;
 mod takeover;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::Iter;
-use aya::programs::iter::IterLink;
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmeter_ebpf::layout;
@@ -50,19 +51,19 @@ pub use self::hierarchies::{Cgroups, Directory};
 pub use self::holders::Holders;
 pub use self::interfaces::has_tcx;
 pub use self::journal::Journal;
-use self::namespaces::Which;
 pub use self::offload::Offload;
 pub use self::own::OwnConnections;
+use self::passes::Passed;
 use self::pins::Pins;
 pub use self::pins::{Removed, remove};
 use self::places::{Places, monotonic};
 use self::programs::Running;
-use self::quiet::Moved;
 use self::read::Maps;
 pub use self::refusal::Refusal;
+use self::scan::Scan;
 use self::takeover::{Found, Layout};
 use crate::config::{Scope, Settings};
-use crate::snapshot::{Live, PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
+use crate::snapshot::{PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
 const PINNED: [&str; 29] = [
@@ -97,9 +98,6 @@ const PINNED: [&str; 29] = [
     "BOOK_HOLDERS",
 ];
 
-/// The programs that pass over the live sockets of a namespace.
-const PASSES: [&str; 2] = ["snapshot_tcp", "snapshot_udp"];
-
 /// The program that passes over the open files of all processes.
 const OWNERS: &str = "snapshot_owners";
 
@@ -120,7 +118,8 @@ pub struct Kernel {
     without_udp: bool,
     running: Running,
     layout: Layout,
-    moved: Moved,
+    scan: Scan,
+    passed: Passed,
     wake: u64,
 }
 
@@ -199,6 +198,7 @@ impl Kernel {
             running: interfaces::noted(running, &ebpf),
             layout,
             service_ports: take(&mut ebpf, "SERVICE_PORTS")?,
+            scan: Scan::open(&mut ebpf)?,
             diagnostics: diagnostics::Diagnostics::open(&mut ebpf, settings.log.level)?,
             ebpf,
             pins,
@@ -207,7 +207,7 @@ impl Kernel {
             maps,
             places,
             netns,
-            moved: Moved::default(),
+            passed: Passed::default(),
             wake,
             without_udp: !settings.observe.udp,
             all_namespaces: settings.scope != Scope::Netns,
@@ -329,7 +329,7 @@ impl Kernel {
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
         let mut snapshot = Snapshot { without_udp: self.without_udp, ..Snapshot::default() };
-        self.pass(true, &mut snapshot.live)?;
+        snapshot.live = self.pass()?;
         self.maps.read(&mut snapshot)?;
         self.places.read(&mut snapshot, monotonic())?;
         snapshot.maps.push(self.places.fill(&snapshot));
@@ -344,40 +344,8 @@ impl Kernel {
     /// # Errors
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn progress(&mut self) -> Result<Vec<(u16, Spill)>, ReadError> {
-        self.pass(false, &mut BTreeMap::new())?;
+        self.pass()?;
         self.maps.spills()
-    }
-
-    /// Passes over the sockets of all namespaces in scope, or of those only that received or sent something since the last
-    /// time that it was only those.
-    fn pass(&mut self, all: bool, live: &mut BTreeMap<Live, u64>) -> Result<(), ReadError> {
-        if let Some(diagnostics) = &mut self.diagnostics {
-            diagnostics.pass_on();
-        }
-        let mut moved = std::mem::take(&mut self.moved);
-        let own = u64::from(self.netns);
-        let mut which = if all { Which::All } else { Which::Moved(&mut moved) };
-        let links = self.links(PASSES)?;
-        let mut take = |records| namespaces::read(records, live);
-        // What fails is passed over the next time, whether it moved or not: then nothing is remembered.
-        let mut passed = namespaces::here(own, &mut which, links, &mut take);
-        if self.all_namespaces && passed.is_ok() {
-            let others = namespaces::others(self.netns);
-            let known: Vec<u64> = others.keys().copied().collect();
-            let passes: Result<_, ReadError> =
-                others.into_iter().map(|other| Ok((other, self.links(PASSES)?))).collect();
-            passed = namespaces::there(passes?, &mut which, &mut take);
-            moved.keep(|inode| inode == own || known.contains(&inode));
-        }
-        if passed.is_ok() {
-            self.moved = moved;
-        }
-        passed
-    }
-
-    fn links(&mut self, programs: [&'static str; 2]) -> Result<[IterLink; 2], ReadError> {
-        let [tcp, udp] = programs.map(|name| namespaces::link(iterator(&mut self.ebpf, name)?));
-        Ok([tcp?, udp?])
     }
 }
 

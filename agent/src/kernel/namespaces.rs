@@ -1,9 +1,9 @@
-//! One pass over the live sockets of every network namespace in scope: the kernel's iterators see only the namespace of
-//! the thread that opens them.
+//! One pass over the live sockets of network namespaces: the kernel's iterators see only the namespace of the thread that opens
+//! them. Which namespaces are passed over is `passes`'.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read as _};
+use std::io::{BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use aya::programs::iter::IterLink;
 use nix::sched::{CloneFlags, setns};
 
 use super::Refusal;
-use super::quiet::{Moved, Protocol, has_sockets};
-use crate::snapshot::{Live, ReadError};
+use super::in_use::{Protocol, has_sockets};
+use crate::snapshot::ReadError;
 
 /// Inode number of this thread's network namespace.
 pub(super) fn own() -> Result<u32, Refusal> {
@@ -41,57 +41,23 @@ pub(super) fn others(own: u32) -> BTreeMap<u64, PathBuf> {
     found
 }
 
-/// Which namespaces to pass over.
-pub(super) enum Which<'a> {
-    /// All.
-    All,
-    /// Those that received or sent something since they were asked after the last time.
-    Moved(&'a mut Moved),
-}
-
-impl Which<'_> {
-    /// Whether to pass over this thread's namespace.
-    fn includes(&mut self, inode: u64) -> bool {
-        match self {
-            Which::All => true,
-            Which::Moved(moved) => moved.since(inode),
-        }
-    }
-
-    /// The pass did not succeed: the next one is to include it.
-    fn forget(&mut self, inode: u64) {
-        if let Which::Moved(moved) = self {
-            moved.keep(|known| known != inode);
-        }
-    }
-}
-
 /// What takes the records of one iterator's file.
 pub(super) type Take<'a> = dyn FnMut(BufReader<File>) -> std::io::Result<()> + Send + 'a;
 
 /// Passes over this thread's namespace.
-pub(super) fn here(
-    inode: u64,
-    which: &mut Which<'_>,
-    links: [IterLink; 2],
-    take: &mut Take<'_>,
-) -> Result<(), ReadError> {
-    if which.includes(inode) { pass(links, take).map_err(|error| failed(&error)) } else { Ok(()) }
+pub(super) fn here(links: [IterLink; 2], take: &mut Take<'_>) -> Result<(), ReadError> {
+    pass(links, take).map_err(|error| failed(&error))
 }
 
 /// Passes over other namespaces, in one thread that goes from one to the next. A namespace that is gone meanwhile has no
 /// sockets; one that cannot be entered is left out.
-pub(super) fn there(
-    passes: Vec<((u64, PathBuf), [IterLink; 2])>,
-    which: &mut Which<'_>,
-    take: &mut Take<'_>,
-) -> Result<(), ReadError> {
+pub(super) fn there(passes: Vec<(PathBuf, [IterLink; 2])>, take: &mut Take<'_>) -> Result<(), ReadError> {
     if passes.is_empty() {
         return Ok(());
     }
     let reading = || {
-        for ((inode, path), links) in passes {
-            if let Err(error) = enter_and_pass(inode, &path, which, links, take) {
+        for (path, links) in passes {
+            if let Err(error) = enter_and_pass(&path, links, take) {
                 tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
             }
         }
@@ -101,18 +67,12 @@ pub(super) fn there(
         .map_err(|_| ReadError { what: "sockets of other namespaces", why: "the reading thread ended".to_owned() })
 }
 
-fn enter_and_pass(
-    inode: u64,
-    path: &Path,
-    which: &mut Which<'_>,
-    links: [IterLink; 2],
-    take: &mut Take<'_>,
-) -> std::io::Result<()> {
+fn enter_and_pass(path: &Path, links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {
     let Ok(namespace) = File::open(path) else {
         return Ok(());
     };
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    if which.includes(inode) { pass(links, take).inspect_err(|_| which.forget(inode)) } else { Ok(()) }
+    pass(links, take)
 }
 
 fn pass(links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {
@@ -142,22 +102,10 @@ pub(super) fn link(program: &mut Iter) -> Result<IterLink, ReadError> {
     program.take_link(id).map_err(failed)
 }
 
-/// Takes the records of the programs that tell how many live sockets are alike.
-pub(super) fn read(mut records: BufReader<File>, live: &mut BTreeMap<Live, u64>) -> std::io::Result<()> {
-    let mut bytes = [0; LIVE];
-    loop {
-        match records.read_exact(&mut bytes) {
-            Ok(()) => *live.entry(socket(bytes)).or_default() += 1,
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
+/// Takes the records of programs that write none.
+pub(super) fn read_nothing(mut records: BufReader<File>) -> std::io::Result<()> {
+    records.read_to_end(&mut Vec::new()).map(drop)
 }
 
 /// As much as the kernel has ready at a time (`bpf_seq_read`, `kernel/bpf/bpf_iter.c`).
 const BUFFER: usize = 32 * 1024;
-const LIVE: usize = size_of::<Live>();
-
-fn socket([state, protocol, role, pad]: [u8; LIVE]) -> Live {
-    Live { state, protocol, role, pad }
-}

@@ -12,6 +12,7 @@ use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 
 use super::pins::Pins;
+use super::scan::SCAN;
 use super::{Refusal, syscall};
 use crate::config::Observe;
 use crate::snapshot::ProgramState;
@@ -53,7 +54,8 @@ pub(super) fn wanted(observe: Observe) -> Vec<&'static str> {
 pub(super) const UNFINISHED: &str = "-new";
 
 /// The programs that pass over live sockets, with the kind of iterator each is.
-const ITERATORS: [(&str, &str); 5] = [
+const ITERATORS: [(&str, &str); 6] = [
+    (SCAN, "bpf_sk_storage_map"),
     ("snapshot_tcp", "tcp"),
     ("snapshot_udp", "udp"),
     ("snapshot_owners", "task_file"),

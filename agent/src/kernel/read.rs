@@ -114,6 +114,12 @@ impl Maps {
         Ok(spills)
     }
 
+    /// Losses of one kind.
+    pub(super) fn lost(&self, kind: u32) -> Result<u64, ReadError> {
+        let cpus = self.lost.get(&kind, 0).map_err(|error| failed("LOST", &error))?;
+        Ok(cpus.iter().sum())
+    }
+
     pub(super) fn read(&self, snapshot: &mut Snapshot) -> Result<(), ReadError> {
         for entry in &self.round_trips {
             let (key, value) = entry.map_err(|error| failed("ROUND_TRIPS", &error))?;
@@ -124,9 +130,8 @@ impl Maps {
             *pair = cpus.iter().fold([0, 0], |sum, cpu| [sum[0] + cpu[0], sum[1] + cpu[1]]);
         }
         snapshot.spills = self.spills()?;
-        for index in 0..LOSSES {
-            let cpus = self.lost.get(&index, 0).map_err(|error| failed("LOST", &error))?;
-            snapshot.lost.push(cpus.iter().sum());
+        for kind in 0..LOSSES {
+            snapshot.lost.push(self.lost(kind)?);
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let stashed = self.stashed.get(&0, 0).map_err(|error| failed("STASHED", &error))?;

@@ -1,6 +1,6 @@
 //! Atomic operations of the instruction set. `core::sync::atomic` has none for this target, though the kernel does.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg};
 
 const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
 
@@ -59,4 +59,44 @@ pub(super) fn raise(mark: *mut u64, value: u64) {
         }
         tries += 1;
     }
+}
+
+/// Brings a counter that only grows up to `to`; by how much, which nobody else is told. Two may do so at once, of whom one
+/// holds the socket's lock: so who is beaten once is not beaten twice.
+#[inline(always)]
+pub(super) fn advance(counter: *mut u64, to: u64) -> u64 {
+    let first = advance_once(counter, to);
+    match first {
+        Ok(by) => by,
+        Err(()) => advance_once(counter, to).unwrap_or(0),
+    }
+}
+
+#[inline(always)]
+fn advance_once(counter: *mut u64, to: u64) -> Result<u64, ()> {
+    // SAFETY: as in `add`.
+    let old = unsafe { counter.read_volatile() };
+    // A counter behind what was booked is one that was read earlier; never let it become a huge difference.
+    if old >= to {
+        return Ok(0);
+    }
+    // SAFETY: as in `add`.
+    if unsafe { atomic_cxchg::<u64, ORDER, ORDER>(counter, old, to) }.1 { Ok(to - old) } else { Err(()) }
+}
+
+/// Sets bits, while other CPUs do the same; what the word was.
+#[inline(always)]
+pub(super) fn mark(word: *mut u32, bits: u32) -> u32 {
+    // SAFETY: as in `add`.
+    unsafe { atomic_or::<u32, u32, ORDER>(word, bits) }
+}
+
+/// What is read in front of this is read before what is read behind it, on every processor: an operation that gives back what it
+/// found orders all others (`Documentation/bpf/standardization/instruction-set.rst` leaves that to the kernel, whose
+/// `Documentation/atomic_t.txt` says so).
+#[inline(always)]
+pub(super) fn barrier(word: *mut u64) {
+    // SAFETY: as in `add`; adding 0 changes nothing. The result is looked at, else the operation would not give it back.
+    let found = unsafe { atomic_xadd::<u64, u64, ORDER>(word, 0) };
+    core::hint::black_box(found);
 }

@@ -68,6 +68,9 @@ pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
         if op == LISTENS {
             // What it accepts inherits this, and may end before it begins.
             ask_for_changes(&ctx);
+        } else {
+            // Live from here on, for `scan`. If there is no memory now there may be when it is established.
+            let _ = SOCKET.of(sk.cast(), true);
         }
         return 1;
     }
@@ -174,6 +177,7 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
     socket.protocol = socket::TCP;
     socket.closed = 0;
     socket.flags = 0;
+    socket.forget_rest();
 }
 
 /// Has this program called when the socket changes its state. Refused, the trace point is left.

@@ -33,6 +33,11 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
 /// of the two runs.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
+    if shuts(ctx.arg(2)) {
+        if let Some(socket) = Tcp::of(ctx.arg(0)).and_then(|tcp| SOCKET.of(tcp.sk(), false)) {
+            socket.forget_rest();
+        }
+    }
     traced(&ctx)
 }
 
@@ -49,14 +54,19 @@ fn is(state: i32, wanted: u8) -> bool {
     state == i32::from(wanted)
 }
 
+/// close(2) and shutdown(2), in the context of whoever calls them, if the socket is held (`tcp_close_state`); else what the other
+/// end did.
+#[inline(always)]
+fn shuts(new: i32) -> bool {
+    is(new, FIN_WAIT1) || is(new, LAST_ACK)
+}
+
 /// A socket whose lock is held is about to go from one state to another.
 #[inline(always)]
 pub(super) fn changes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32, new: i32) {
     if is(new, CLOSE) {
         closes(ctx, sk, old);
-    } else if is(new, FIN_WAIT1) || is(new, LAST_ACK) {
-        // close(2) and shutdown(2), in the context of whoever calls them, if the socket is held (`tcp_close_state`); else
-        // what the other end did.
+    } else if shuts(new) {
         if let Some(tcp) = Tcp::of(sk) {
             note_use(tcp);
         }
@@ -73,7 +83,7 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
         let _ = LISTENERS.remove(ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) });
         return;
     }
-    let Some(socket) = SOCKET.of(tcp.sk(), false) else {
+    let Some(socket) = SOCKET.of(tcp.sk(), false).filter(|socket| socket.protocol != 0) else {
         // It never began, but something may have been kept for it.
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);
@@ -112,10 +122,11 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
     }
 }
 
-/// Whoever ends an accepted connection uses it.
+/// Whoever ends an accepted connection uses it. And its state is another one, while its FIN may have to wait.
 #[inline(always)]
 fn note_use(tcp: Tcp) {
     if let Some(socket) = SOCKET.of(tcp.sk(), false) {
+        socket.forget_rest();
         if socket.role == ROLE_SERVER && socket.closed == 0 && tcp.in_scope() {
             owner::used(socket, tcp);
         }

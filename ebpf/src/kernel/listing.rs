@@ -36,7 +36,7 @@ extern "C" fn list_tcp(pass: *mut TcpPass) -> i32 {
     let Some(socket) = SOCKET.of(tcp.sk(), false) else {
         return 0;
     };
-    if socket.closed != 0 {
+    if socket.closed != 0 || socket.protocol == 0 {
         return 0;
     }
     let mut listed = Listed::ZERO;

@@ -11,7 +11,7 @@ use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, OwnKey, SERVICES, Spill, books};
 use sockmeter_ebpf::place::{CgroupKey, CgroupName, Maker, PlaceKey, PlaceTotals};
-use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, Socket, Totals, TotalsKey};
+use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, Scanned, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
 use super::handshake::Handshake;
@@ -121,6 +121,15 @@ pub(super) static SOCKETS: PerCpuArray<[u64; 2], 8> = PerCpuArray::new();
 /// Ports that somebody listens on, as the snapshot pass saw them: tells the role of sockets older than the agent.
 #[btf_map]
 pub(super) static LISTENERS: HashMap<ListenerKey, u32, 16384, NO_PREALLOC> = HashMap::new();
+
+/// Namespaces in which the last scan found a socket that has more to settle, by inode number; read and emptied by user space.
+/// Full: `Scanned::unnoted`, and all namespaces are passed over.
+#[btf_map]
+pub(super) static UNSETTLED: HashMap<u32, u32, 4096, NO_PREALLOC> = HashMap::new();
+
+/// What scans found: 1 KiB.
+#[btf_map]
+pub(super) static SCANNED: Array<Scanned, 1> = Array::new();
 
 /// Interfaces with an index below 1,024: 96 KiB a CPU.
 #[btf_map]

@@ -18,6 +18,7 @@ mod owner;
 mod packet;
 mod place;
 mod reading;
+mod scan;
 mod snapshot;
 mod stash;
 mod task;

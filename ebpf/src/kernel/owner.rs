@@ -26,10 +26,11 @@ pub(super) fn socket_made(ctx: SockContext) -> i32 {
     let family = unsafe { (*sk).family };
     if (family == FAMILIES[0] || family == FAMILIES[1]) && is_in_namespace() {
         note(sk.cast());
-        if only_netns() != 0 && follows_udp() && udp::is(sk) {
+        // Now, for `scan` counts it as live as soon as it is bound or connected; and packets make none where the scope is a
+        // namespace.
+        if follows_udp() && udp::is(sk) {
             match SOCKET.of(sk.cast(), true) {
                 Some(socket) => socket.protocol = socket::UDP,
-                // Packets make none where the scope is a namespace.
                 None => Kernel.lost(LOSS_STORAGE),
             }
         }
@@ -137,7 +138,7 @@ fn bound(sk: *mut bpf_sock) -> i32 {
         if let Some(socket) = SOCKET.of(sk.cast(), only_netns() == 0) {
             note_again(sk.cast());
             socket.protocol = socket::UDP;
-            socket.flags |= BOUND;
+            totals::set(socket, BOUND);
             // SAFETY: a field of the program's context.
             socket.port = unsafe { (*sk).src_port } as u16;
         }

@@ -1,14 +1,14 @@
-//! One pass over all live sockets of a network namespace: books their progress and tells user space of each. Opened for
-//! every scrape, once per namespace in scope.
+//! One pass over all live sockets of a network namespace, under the lock of each: notes those that are older than the agent, and
+//! books and settles what `scan` cannot. Made over all namespaces in scope when the agent begins, and now and then; at a scrape
+//! over those that `scan` asks for.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::seq_file;
-use aya_ebpf::helpers::generated::bpf_seq_write;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{LOSS_LISTENERS, LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{BOUND, Live, OBSERVED, ROLE_CLIENT, ROLE_SERVER, TCP, UDP};
+use sockmeter_ebpf::socket::{BOUND, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket, UDP};
 
 use super::begin::{ask_for_changes_of, baseline, observe_mid_stream, service_of};
 use super::globals::follows_udp;
@@ -16,7 +16,7 @@ use super::kept;
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
-use super::tcp::{CLOSE, Common, LISTEN, Ports, SYN_SENT, Tcp};
+use super::tcp::{CLOSE, LISTEN, Ports, SYN_SENT, Tcp};
 use super::totals;
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
@@ -37,20 +37,9 @@ pub(super) struct TcpPass {
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     // SAFETY: the program's context, whose pointers the verifier knows.
-    let (seq, sk) = unsafe { ((*(*pass).meta).seq, (*pass).sk) };
+    let sk = unsafe { (*pass).sk };
     if sk.is_null() {
         return 0;
-    }
-    // Most sockets did nothing since the last pass. What it costs to see that is cache lines that nobody else looks at: the
-    // storage's three, and the one with the sequence numbers.
-    let common = Common::of(sk);
-    if common.in_scope() {
-        if let Some(socket) = SOCKET.of(sk, false) {
-            if socket.closed == 0 && socket.rests_at(common.next()) {
-                tell(seq, TCP, socket.role, common.state());
-                return 0;
-            }
-        }
     }
     let Some(tcp) = Tcp::of(sk) else {
         return 0;
@@ -68,44 +57,50 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     if !tcp.in_scope() {
         return 0;
     }
-    let received = tcp.received();
-    let sent = tcp.sent(state);
-    let connecting = state == SYN_SENT;
-    let mut role = ROLE_CLIENT;
-    // Nothing to book of a socket before it is established, which `begin` will see.
-    if let Some(socket) = SOCKET.of(tcp.sk(), !connecting) {
-        if socket.closed != 0 {
-            return 0;
-        }
-        if socket.protocol == 0 {
-            let listens = LISTENERS.get_ptr(listener).is_some();
-            baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
-            totals::opened(socket);
-            ask_for_changes_of(sk);
-            if listens {
-                if let Some(service) = service_of(socket.port) {
-                    observe_mid_stream(socket, tcp, tcp.cookie(), service, [received, sent]);
-                }
-            }
-        }
-        totals::book(socket, tcp.sk(), received, sent, tcp.retransmitted());
-        role = socket.role;
-        if socket.flags & OBSERVED == 0 {
-            // An observed connection may have more to settle than what TCP counts.
-            socket.note_rest(tcp.next(), tcp.acknowledged());
-        } else {
-            if let Some(conn) = CONN.of(tcp.sk(), false)
-                && !kept::is_unread(conn, tcp, received)
-            {
-                settle::positions(conn, &mut Kernel, [received, sent]);
-            }
-        }
-    } else if !connecting {
+    let Some(socket) = SOCKET.of(tcp.sk(), true) else {
         Kernel.lost(LOSS_STORAGE);
         return 0;
+    };
+    // Nothing to book of a socket before it is established, which `begin` will see.
+    if socket.closed != 0 || state == SYN_SENT {
+        return 0;
     }
-    tell(seq, TCP, role, state);
+    let received = tcp.received();
+    let sent = tcp.sent(state);
+    if socket.protocol == 0 {
+        let listens = LISTENERS.get_ptr(listener).is_some();
+        baseline(socket, tcp, if listens { ROLE_SERVER } else { ROLE_CLIENT }, [received, sent]);
+        totals::opened(socket);
+        ask_for_changes_of(sk);
+        if listens {
+            if let Some(service) = service_of(socket.port) {
+                observe_mid_stream(socket, tcp, tcp.cookie(), service, [received, sent]);
+            }
+        }
+    }
+    totals::book(socket, tcp.sk(), received, sent, tcp.retransmitted());
+    if is_settled(socket, tcp, [received, sent]) {
+        socket.note_rest(tcp.next(), tcp.acknowledged(), state);
+    } else {
+        socket.forget_rest();
+    }
     0
+}
+
+/// Settles what is read of a connection. Whether there is nothing more to settle until a sequence number moves.
+#[inline(always)]
+fn is_settled(socket: &Socket, tcp: Tcp, streams: [u64; 2]) -> bool {
+    if socket.flags & OBSERVED == 0 {
+        return true;
+    }
+    let Some(conn) = CONN.of(tcp.sk(), false) else {
+        return true;
+    };
+    if kept::is_unread(conn, tcp, streams[0]) {
+        return false;
+    }
+    settle::positions(conn, &mut Kernel, streams);
+    settle::is_through(conn, streams)
 }
 
 /// `struct bpf_iter__udp` (`net/ipv4/udp.c`).
@@ -119,7 +114,7 @@ pub(super) struct UdpPass {
 #[unsafe(link_section = "iter/udp")]
 extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
     // SAFETY: the program's context, whose pointers the verifier knows.
-    let (seq, sk) = unsafe { ((*(*pass).meta).seq, (*pass).sk) };
+    let sk = unsafe { (*pass).sk };
     if sk.is_null() || !follows_udp() {
         return 0;
     }
@@ -136,22 +131,21 @@ extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
         return 0;
     }
     socket.protocol = UDP;
-    if ports.is_bound && socket.flags & BOUND == 0 {
-        socket.flags |= BOUND;
-        socket.port = ports.local;
-    }
-    udp_role(socket, ports.remote);
-    totals::opened(socket);
-    let (received, sent) = (socket.udp_received, socket.udp_sent);
-    totals::book(socket, sk, received, sent, 0);
-    tell(seq, UDP, socket.role, ports.state);
+    udp(socket, &ports, |socket| {
+        totals::book(socket, sk, socket.udp_received, socket.udp_sent, 0);
+        true
+    });
     0
 }
 
-/// Writes one socket to the iterator's file; when the buffer is full the kernel calls again for the same socket.
+/// Notes what a UDP socket is by now, and books its progress by `book`, whose answer this gives.
 #[inline(always)]
-fn tell(seq: *mut seq_file, protocol: u8, role: u8, state: u8) {
-    let mut live = Live { protocol, role, state, pad: 0 };
-    // SAFETY: a local of exactly this size.
-    unsafe { bpf_seq_write(seq, (&raw mut live).cast(), size_of::<Live>() as u32) };
+pub(super) fn udp(socket: &mut Socket, ports: &Ports, book: impl FnOnce(&mut Socket) -> bool) -> bool {
+    if ports.is_bound && socket.flags & BOUND == 0 {
+        socket.port = ports.local;
+        totals::set(socket, BOUND);
+    }
+    udp_role(socket, ports.remote);
+    totals::opened(socket);
+    book(socket)
 }

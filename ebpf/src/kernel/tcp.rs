@@ -181,6 +181,14 @@ impl Tcp {
         self.u32(field::SK_HELD) != 0
     }
 
+    /// Whether nobody holds the socket's lock, neither as its user nor for a moment (`bh_lock_sock`, `lock_sock_fast`), or did
+    /// not between two moments of this. The spinlock's word is 0 then (`queued_spin_is_locked`); a kernel whose spinlocks are
+    /// of another kind never says so. That word first: who gives the lock up as a user holds that until he is done.
+    #[inline(always)]
+    pub(super) fn is_free(self) -> bool {
+        offset(field::SK_SPIN) != 0 && self.u32(field::SK_SPIN) == 0 && !self.is_held()
+    }
+
     /// Whether the socket is within `--scope`. Where a cgroup bounds that, programs on the cgroup see only what is in
     /// it; this is for those that see all.
     #[inline(always)]
@@ -253,8 +261,8 @@ pub(super) fn is_within([edge, right]: [u32; 2], seq: u32, end: u32) -> bool {
     end.wrapping_sub(edge).cast_signed() >= 0 && seq.wrapping_sub(right).cast_signed() <= 0
 }
 
-/// Any socket that has storage of ours and says there that it is TCP's: the little that the pass needs of one at rest. To make
-/// it a `Tcp` the kernel would look at a field in a cache line of its own (`bpf_skc_to_tcp_sock`, `sk_protocol`).
+/// Any socket that has storage of ours and says there that it is TCP's: the little that is needed of one at rest. To make it a
+/// `Tcp` the kernel would look at a field in a cache line of its own (`bpf_skc_to_tcp_sock`, `sk_protocol`).
 #[derive(Clone, Copy)]
 pub(super) struct Common(Tcp);
 
@@ -270,38 +278,54 @@ impl Common {
         self.0.state()
     }
 
-    /// Whether a socket that was in scope when it got its storage still is. Where a cgroup bounds the scope this takes a `Tcp`.
+    /// See `Tcp::netns`.
+    #[inline(always)]
+    pub(super) fn netns(self) -> u32 {
+        self.0.netns()
+    }
+
+    /// Whether a socket that was in scope when it got its storage still is.
     #[inline(always)]
     pub(super) fn in_scope(self) -> bool {
-        only_cgroup() == 0 && self.0.in_namespace()
+        self.0.in_scope()
     }
 
-    /// See `Tcp::next`.
+    /// See `Tcp::next`. Read at once: they lie side by side, for a segment that comes in changes both.
     #[inline(always)]
     pub(super) fn next(self) -> [u32; 2] {
-        [self.u32(field::RCV_NXT), self.u32(field::SND_NXT)]
+        let [inbound, outbound] = [field::RCV_NXT, field::SND_NXT].map(offset);
+        let (first, last) = if inbound < outbound { (inbound, outbound) } else { (outbound, inbound) };
+        if last - first + 4 > NEAR {
+            return [self.u32(inbound), self.u32(outbound)];
+        }
+        let mut bytes = [0u32; NEAR / 4];
+        // SAFETY: as in `u32`; no more than there is room for.
+        unsafe {
+            let at = self.0.0.wrapping_add(first);
+            bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), (last - first + 4) as u32, at.cast());
+        }
+        let [inbound, outbound] = [inbound, outbound].map(|at| ((at - first) / 4) % bytes.len());
+        [bytes[inbound], bytes[outbound]]
     }
 
     #[inline(always)]
-    fn u32(self, field: usize) -> u32 {
+    fn u32(self, offset: usize) -> u32 {
         let mut value = 0u32;
         // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
-        unsafe {
-            let at = self.0.0.wrapping_add(offset(field));
-            bpf_probe_read_kernel((&raw mut value).cast(), 4, at.cast());
-        }
+        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, self.0.0.wrapping_add(offset).cast()) };
         value
     }
 }
 
-/// Ports and state of any internet socket (`struct sock_common`).
+/// Bytes that are read at once.
+const NEAR: usize = 32;
+
+/// Ports of any internet socket (`struct sock_common`).
 pub(super) struct Ports {
     /// Host order.
     pub(super) local: u16,
     /// Host order.
     pub(super) remote: u16,
-    /// `tcp_states.h`.
-    pub(super) state: u8,
     /// See `Tcp::in_scope`.
     pub(super) in_scope: bool,
     /// Bound explicitly.
@@ -316,7 +340,6 @@ impl Ports {
         Self {
             local: common.local_port(),
             remote: common.remote_port(),
-            state: common.state(),
             in_scope: common.in_scope(),
             is_bound: common.is_bound(),
         }

@@ -1,16 +1,18 @@
 //! Adding a socket's progress to the totals of its key. What a socket's progress is, its own file says (`begin`, `end`,
-//! `snapshot`, `udp`).
+//! `snapshot`, `scan`, `udp`).
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::LOSS_TOTALS;
+use sockmeter_ebpf::place::Maker;
 use sockmeter_ebpf::socket::{
     COMM, COUNTED, ROLE_CLIENT, ROUND_TRIP_BOUNDS, RoundTripKey, RoundTrips, Socket, TCP, Totals, TotalsKey,
 };
 
-use super::atomic::add;
+use super::atomic::{add, advance, mark};
 use super::maps::{MAKER, ROUND_TRIPS, SOCKETS, TOTALS};
 use super::outside::Kernel;
 use super::place;
@@ -33,27 +35,56 @@ pub(super) fn count(socket: &Socket, which: usize) {
 /// Counts a socket's beginning once, when its role is known.
 #[inline(always)]
 pub(super) fn opened(socket: &mut Socket) {
-    if socket.flags & COUNTED == 0 {
-        socket.flags |= COUNTED;
+    if socket.flags & COUNTED == 0 && set(socket, COUNTED) {
         count(socket, OPENED);
     }
 }
+
+/// Sets a flag of a socket, while others may set another; whether it was not set.
+#[inline(always)]
+pub(super) fn set(socket: &mut Socket, flag: u8) -> bool {
+    // The flags are the lowest byte of a word (`Socket`), on machines of this byte order, which are all that there is an agent for.
+    let found = mark((&raw mut socket.flags).cast(), u32::from(flag));
+    found & u32::from(flag) == 0
+}
+const _: () = assert!(offset_of!(Socket, flags).is_multiple_of(4) && cfg!(target_endian = "little"));
 
 /// Books the difference between the counters of `sk` and what was booked before. Whose it is, is only looked up when there
 /// is one.
 #[inline(always)]
 pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u64, retransmitted: u64) {
-    // A counter behind what was booked cannot be; never let it become a huge difference.
-    let received_more = received.saturating_sub(socket.received);
-    let sent_more = sent.saturating_sub(socket.sent);
-    let retransmitted_more = retransmitted.saturating_sub(socket.retransmitted);
-    if received_more | sent_more | retransmitted_more == 0 {
+    if received <= socket.received && sent <= socket.sent && retransmitted <= socket.retransmitted {
         return;
     }
-    socket.received = received;
-    socket.sent = sent;
-    socket.retransmitted = retransmitted;
     let maker = MAKER.of(sk, false);
+    book_for(socket, maker.as_deref(), received, sent, retransmitted);
+}
+
+/// The same for who is known to have made the socket.
+#[inline(always)]
+pub(super) fn book_for(socket: &mut Socket, maker: Option<&Maker>, received: u64, sent: u64, retransmitted: u64) {
+    book_socket(socket, maker.map_or(core::ptr::null(), core::ptr::from_ref), received, sent, retransmitted);
+}
+
+/// Global, so that it is verified once, and its stack is its own: see `outside`.
+#[unsafe(no_mangle)]
+extern "C" fn book_socket(
+    socket: *mut Socket,
+    maker: *const Maker,
+    received: u64,
+    sent: u64,
+    retransmitted: u64,
+) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let (Some(socket), maker) = (unsafe { socket.as_mut() }, unsafe { maker.as_ref() }) else {
+        return 0;
+    };
+    let received_more = advance(&raw mut socket.received, received);
+    let sent_more = advance(&raw mut socket.sent, sent);
+    let retransmitted_more = advance(&raw mut socket.retransmitted, retransmitted);
+    if received_more | sent_more | retransmitted_more == 0 {
+        return 0;
+    }
     let key = TotalsKey {
         protocol: socket.protocol,
         role: socket.role,
@@ -66,7 +97,7 @@ pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u6
     };
     place::book(maker.map(|maker| &maker.place), received_more, sent_more);
     let Some(totals) = entry(&key) else {
-        return;
+        return 0;
     };
     // SAFETY: a map value; only additions.
     unsafe {
@@ -74,6 +105,7 @@ pub(super) fn book(socket: &mut Socket, sk: *mut c_void, received: u64, sent: u6
         add(&raw mut (*totals).sent, sent_more);
         add(&raw mut (*totals).retransmitted, retransmitted_more);
     }
+    0
 }
 
 #[inline(always)]

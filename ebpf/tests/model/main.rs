@@ -10,6 +10,7 @@ mod message;
 mod outside;
 mod properties;
 mod records;
+mod rest;
 mod rules;
 mod segment;
 mod strategy;

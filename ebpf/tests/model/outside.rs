@@ -40,6 +40,7 @@ struct State {
     bounds: Bounds,
     clock: u64,
     steps: u64,
+    posts: u64,
     journal: Vec<Record>,
     spilled: Vec<Posting>,
     deep: BTreeMap<(u64, u32), *mut Entry>,
@@ -54,6 +55,7 @@ thread_local! {
             bounds: Bounds::AMPLE,
             clock: 0,
             steps: 0,
+            posts: 0,
             journal: Vec::new(),
             spilled: Vec::new(),
             deep: BTreeMap::new(),
@@ -82,6 +84,7 @@ impl Host {
             state.bounds = bounds;
             state.clock = 0;
             state.steps = 0;
+            state.posts = 0;
             state.journal.clear();
             state.spilled.clear();
             state.losses = [0; LOSSES as usize];
@@ -113,8 +116,14 @@ impl Host {
         with(|state| state.losses[usize::try_from(what).unwrap()])
     }
 
+    /// How often something was to be posted, whether there was room or not.
+    pub(crate) fn posts() -> u64 {
+        with(|state| state.posts)
+    }
+
     fn append(posting: &Posting, head: &[u8]) -> bool {
         with(|state| {
+            state.posts += 1;
             let room = state.journal.len() < state.bounds.journal;
             if room {
                 state.journal.push(Record { posting: *posting, head: head.to_vec() });

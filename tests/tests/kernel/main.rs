@@ -75,6 +75,8 @@ mod pods;
 mod privileges;
 /// Killed, stopped, started again: the books go on.
 mod restart;
+/// What is found out without locks and without entering namespaces, while it changes.
+mod scans;
 /// The scheduler's state by way of its API, against the scheduler's own.
 mod scheduler_state;
 /// Network namespaces other than the agent's own.

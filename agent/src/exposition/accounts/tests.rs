@@ -77,7 +77,7 @@ fn snapshot() -> Snapshot {
         let key = TotalsKey { protocol, role, port, overflow: 0, process: process(name) };
         (key, Totals { received: 1_000 + first, sent: 2_000 + first, retransmitted: 3, first })
     };
-    let live = |protocol, state| Live { state, protocol, role: ROLE_SERVER, pad: 0 };
+    let live = |protocol, state| Live { state, protocol, role: ROLE_SERVER };
     let mut buckets = [0; 14];
     buckets[0] = 2;
     buckets[13] = 1;

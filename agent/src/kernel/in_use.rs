@@ -1,9 +1,7 @@
 //! Whether a pass over a namespace's sockets could find anything, by what the kernel counts anyway (proc_pid_net(5)): a pass
 //! goes through the hash table of all namespaces, whoever's the sockets are. The pass itself is in `namespaces`.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
 /// Which sockets.
@@ -38,38 +36,6 @@ fn in_use(text: &str, protocol: Protocol) -> Option<u64> {
         let is_it = words.next().is_some_and(|name| names.contains(&name)) && words.next() == Some("inuse");
         words.next().filter(|_| is_it)?.parse().ok()
     })
-}
-
-/// What each namespace had received and sent, by inode number, when its sockets were last passed over.
-#[derive(Debug, Default)]
-pub(super) struct Moved(BTreeMap<u64, u64>);
-
-impl Moved {
-    /// Whether this thread's namespace, which is this one, received or sent a packet since it was asked the last time. A
-    /// stream goes forward, and a datagram arrives, with a packet only; sums over all sockets, ended ones too.
-    pub(super) fn since(&mut self, inode: u64) -> bool {
-        let Some(now) = counters() else {
-            return true;
-        };
-        self.0.insert(inode, now) != Some(now)
-    }
-
-    /// Forgets namespaces that are gone.
-    pub(super) fn keep(&mut self, is_there: impl Fn(u64) -> bool) {
-        self.0.retain(|inode, _| is_there(*inode));
-    }
-}
-
-/// All counters of packets of this thread's namespace, as one number.
-fn counters() -> Option<u64> {
-    let mut hasher = DefaultHasher::new();
-    fs::read("/proc/thread-self/net/snmp").ok()?.hash(&mut hasher);
-    match fs::read("/proc/thread-self/net/snmp6") {
-        Ok(bytes) => bytes.hash(&mut hasher),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(_) => return None,
-    }
-    Some(hasher.finish())
 }
 
 #[cfg(test)]
