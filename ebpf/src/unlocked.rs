@@ -90,6 +90,9 @@ mod tests {
         }
     }
 
+    /// A way to read.
+    type Way<'a> = &'a dyn Fn(&mut Reader) -> Option<[u64; 2]>;
+
     /// What is booked of a state.
     fn booked(state: &State) -> [u64; 2] {
         // 20 bytes were sent before any of this, of which none was acknowledged.
@@ -128,7 +131,7 @@ mod tests {
     }
 
     /// All ways in which the steps may fall between the reads: how many were read, and how many of those wrong.
-    fn all_ways(read: &dyn Fn(&mut Reader) -> Option<[u64; 2]>) -> [usize; 2] {
+    fn all_ways(read: Way<'_>) -> [usize; 2] {
         let right = right();
         let mut counts = [0; 2];
         let mut delays = vec![0; 11];
@@ -165,7 +168,7 @@ mod tests {
             let first = reader.numbers();
             (reader.numbers() == first).then_some(first.1)
         };
-        let less: [&dyn Fn(&mut Reader) -> Option<[u64; 2]>; 3] = [&once, &unheld, &twice];
+        let less: [Way<'_>; 3] = [&once, &unheld, &twice];
         for read in less {
             assert_ne!(all_ways(read)[1], 0);
         }

@@ -9,6 +9,7 @@ use sockmeter_tests::process::Process;
 use sockmeter_tests::wait;
 
 use crate::Effort;
+use crate::empty::Empty;
 use crate::load;
 use crate::pairs::{Pairs, Spread, alternate};
 use crate::report::{Part, Table, Target};
@@ -110,6 +111,21 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         let pairs = Pairs::of(&found, |rate| *rate);
         table.row([bulk.words(), pairs.without.words(2), pairs.with.words(2), pairs.ratio.words(3)]);
         part.raw(&bulk.words(), pairs.json());
+        if !udp && !effort.quick {
+            let root = stage.group.path.parent().context("the cgroup has no parent")?;
+            let nothing = alternate(
+                5,
+                || bulk.measure(stage, seconds),
+                || {
+                    let _empty = Empty::attach(stage, root)?;
+                    bulk.measure(stage, seconds)
+                },
+            )?;
+            let pairs = Pairs::of(&nothing, |rate| *rate);
+            let words = format!("{}; no agent, programs that do nothing", bulk.words());
+            table.row([words.clone(), pairs.without.words(2), pairs.with.words(2), pairs.ratio.words(3)]);
+            part.raw(&words, pairs.json());
+        }
         if !udp {
             tcp.extend(pairs.ratios());
         }

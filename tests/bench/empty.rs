@@ -2,9 +2,10 @@
 //! says of them is the measuring.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,9 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Iter, LinkOrder, Prog
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 
+use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::process::run;
 
 use crate::assembled::{Assembled, Code, elf};
 use crate::stage::Stage;
@@ -125,11 +128,35 @@ pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration
     Ok(took)
 }
 
+/// The same for the kernel's own walk over what is kept in sockets, in the agent's map of that.
+pub(crate) fn scans(agent: &Agent<'_>, count: usize) -> Result<Vec<Duration>> {
+    let program = Assembled { section: "iter/bpf_sk_storage_map", name: "empty_scan", code: Code::default().end(0) };
+    let folder = tempfile::tempdir()?;
+    let (object, pin) = (folder.path().join("scan.o"), pin_dir());
+    fs::write(&object, elf(&[program], &[])?)?;
+    let mut command = Command::new("bpftool");
+    command.args(["iter", "pin"]).arg(&object).arg(&pin).args(["map", "pinned"]).arg(agent.pins().join("maps/SOCKET"));
+    run(&mut command)?;
+    let took = (0..count).map(|_| scan(&pin)).collect();
+    fs::remove_file(&pin)?;
+    took
+}
+
+/// One walk: opened, the pinned iterator's link runs it.
+fn scan(pin: &Path) -> Result<Duration> {
+    let mut file = File::open(pin)?;
+    let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    let mut told = Vec::new();
+    file.read_to_end(&mut told)?;
+    anyhow::ensure!(told.is_empty(), "the program that does nothing told {} bytes", told.len());
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)? - before))
+}
+
 /// Which empty program is like one of ours.
 pub(crate) fn like(name: &str) -> &'static str {
     match name {
-        "packet_received" | "floor_received" => "empty_received",
-        "packet_sent" | "floor_sent" => "empty_sent",
+        "packet_received" | "floor_received" | "floor_finds_received" => "empty_received",
+        "packet_sent" | "floor_sent" | "floor_finds_sent" | "floor_body_sent" => "empty_sent",
         "interface_receives" => "empty_interface_receives",
         "interface_sends" | "floor_sends" => "empty_interface_sends",
         "connection_changes" => "empty_events",

@@ -1,14 +1,15 @@
-//! What no program that reads heads can be below: programs which do a part of what any of them has to do, and nothing with
+//! What no program that looks at packets can be below: programs which do a part of what any of them has to do, and nothing with
 //! it. Ours are measured in `programs`.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::maps::RingBuf;
-use aya::{Btf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 
 use crate::assembled::{Assembled, Code, Map, elf};
 use crate::empty::attach;
@@ -25,7 +26,22 @@ const RECORD: i32 = 184;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const KTIME_GET_NS: i32 = 5;
 const SKB_LOAD_BYTES: i32 = 26;
+const SK_STORAGE_GET: i32 = 107;
 const RINGBUF_OUTPUT: i32 = 130;
+const GET_CURRENT_TASK_BTF: i32 = 158;
+
+/// Ours, which these programs look up in too: what they keep of each socket, and of each observed connection.
+const OURS: [Map; 2] = [("SOCKET", [24, 4, 48, 0, 1]), ("CONN", [24, 4, 1784, 0, 1])];
+
+/// What each program does that only looks up, for the table.
+pub(crate) const FINDING: [(&str, &str); 3] = [
+    ("floor_finds_received", "finds what is kept of the socket"),
+    ("floor_finds_sent", "finds what is kept of the socket, and asks which process runs"),
+    (
+        "floor_body_sent",
+        "finds that and what is kept of the connection, asks which process runs, and copies the headers",
+    ),
+];
 
 /// What each program does, for the table.
 pub(crate) const WORDS: [(&str, &str); 3] = [
@@ -72,6 +88,54 @@ fn counting() -> Code {
     find.push(0x15, [0, 0], over, 0).then(add).end(-1)
 }
 
+/// Finds what `map` keeps of the packet's socket (`struct __sk_buff`: `sk`), then `then`. The context is in register 6.
+fn finding(map: &'static str, then: Code) -> Code {
+    let find = Code::default().map(1, map).set(3, 0).set(4, 0).call(SK_STORAGE_GET).then(then);
+    let over = i16::try_from(find.len()).unwrap_or(i16::MAX);
+    Code::default().push(0x79, [2, 6], 168, 0).push(0x15, [2, 0], over, 0).then(find)
+}
+
+/// Nanoseconds per run of each of `FINDING` while `load` runs beside an agent whose maps are pinned there.
+pub(crate) fn finds(
+    stage: &Stage,
+    pins: &Path,
+    names: &[&'static str],
+    load: impl FnOnce() -> Result<()>,
+) -> Result<Vec<(&'static str, f64)>> {
+    let begin = |then: Code| Code::default().copy(6, 1).then(then).end(1);
+    let who = || Code::default().call(GET_CURRENT_TASK_BTF);
+    let headers = Code::default().copy(1, 6).set(2, 0).copy(3, 10).push(0x07, [3, 0], 0, -40).set(4, 40);
+    let body = who().then(finding("CONN", headers.call(SKB_LOAD_BYTES)));
+    let programs = [
+        Assembled {
+            section: "cgroup_skb/ingress",
+            name: "floor_finds_received",
+            code: begin(finding("SOCKET", Code::default())),
+        },
+        Assembled { section: "cgroup_skb/egress", name: "floor_finds_sent", code: begin(finding("SOCKET", who())) },
+        Assembled { section: "cgroup_skb/egress", name: "floor_body_sent", code: begin(finding("SOCKET", body)) },
+    ];
+    let mut loader = EbpfLoader::new();
+    for (name, _) in OURS {
+        loader.map_pin_path(name, pins.join("maps").join(name));
+    }
+    let mut ebpf = loader.load(&elf(&programs, &OURS)?).context("cannot load the programs that only look up")?;
+    let btf = Btf::from_sys_fs()?;
+    let group = File::open(&stage.group.path)?;
+    for name in names {
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        stage.here.enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))?;
+    }
+    load()?;
+    names.iter().map(|name| Ok((*name, per_run(&ebpf, name)?))).collect()
+}
+
+fn per_run(ebpf: &Ebpf, name: &str) -> Result<f64> {
+    let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
+    anyhow::ensure!(info.run_count() >= 5_000, "{name} ran {} times only", info.run_count());
+    Ok(info.run_time().as_secs_f64() * 1e9 / float(info.run_count()))
+}
+
 /// Nanoseconds per run of each, as the kernel measures them, while `load` runs.
 pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, f64)>> {
     let programs = [
@@ -105,10 +169,9 @@ pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Resul
     })?;
     let mut found = Vec::new();
     for (name, _) in WORDS {
-        let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-        anyhow::ensure!(info.run_count() >= 5_000, "{name} ran {} times only", info.run_count());
-        found.push((name, info.run_time().as_secs_f64() * 1e9 / float(info.run_count())));
+        found.push((name, per_run(&ebpf, name)?));
         if name == "floor_sent" {
+            let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
             anyhow::ensure!(records * 10 > info.run_count() * 9, "{records} records of {} runs", info.run_count());
         }
     }

@@ -119,7 +119,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let mut part = Part::new(
         "How cost grows",
         "Live TCP sockets over loopback (both ends count), and samples on the page. Processor time of the agent per scrape \
-         includes the kernel's pass over the sockets. Kernel maps as the kernel accounts them, without the values in the \
+         includes the kernel's walk over the sockets. Kernel maps as the kernel accounts them, without the values in the \
          sockets themselves. What those take is what the kernel's general caches grow by (slabinfo): without the agent these \
          sockets need nothing of them.",
     );
@@ -146,7 +146,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut live = Live::default();
     let (mut open, mut none) = (0, 0.0);
     let mut each = Vec::new();
-    let mut walk_of_none = 0.0;
+    let mut walks_of_none = [0.0; 2];
     for sockets in steps {
         let before = allocated()?;
         live.open(stage, sockets - open, false)?;
@@ -161,25 +161,31 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         );
         point.row(table, format!("{sockets}, not observed"));
         part.raw(&format!("{sockets} sockets"), point.json());
-        let walks: Vec<f64> = empty::passes(&stage.here, scrapes)?.into_iter().map(milliseconds).collect();
-        let walk = Spread::of(&walks);
-        part.raw(&format!("{sockets} sockets, iterator with an empty program"), walk.json());
+        let spread = |took: Vec<Duration>| Spread::of(&took.into_iter().map(milliseconds).collect::<Vec<_>>());
+        let scan = spread(empty::scans(&agent, scrapes)?);
+        let pass = spread(empty::passes(&stage.here, scrapes)?);
+        part.raw(&format!("{sockets} sockets, walk over storages with an empty program"), scan.json());
+        part.raw(&format!("{sockets} sockets, walk over connections with an empty program"), pass.json());
+        let walks = [scan.median, pass.median];
         if open == 0 {
-            (none, walk_of_none) = (point.cpu.median, walk.median);
+            (none, walks_of_none) = (point.cpu.median, walks);
         } else {
             let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
-            each.push((open, of_one(point.cpu.median - none), of_one(walk.median - walk_of_none), stored));
+            let walks = [of_one(walks[0] - walks_of_none[0]), of_one(walks[1] - walks_of_none[1])];
+            each.push((open, of_one(point.cpu.median - none), walks, stored));
             part.raw(&format!("{sockets} sockets, bytes kept in each that is new"), json!(stored));
         }
     }
     let mut linear = Table::new(&[
         "live sockets",
         "CPU per scrape and socket, ns",
-        "iterator with an empty program, ns",
+        "the kernel's walk over storages with an empty program, ns",
+        "that over connections, ns",
         "kept in each that is new, bytes",
     ]);
-    for (sockets, nanoseconds, walk, stored) in &each {
-        linear.row([sockets.to_string(), format!("{nanoseconds:.0}"), format!("{walk:.0}"), format!("{stored:.0}")]);
+    for (sockets, nanoseconds, [scan, pass], stored) in &each {
+        let numbers = [nanoseconds, scan, pass, stored].map(|number| format!("{number:.0}"));
+        linear.row([sockets.to_string()].into_iter().chain(numbers).collect::<Vec<_>>());
     }
     if let Some((sockets, nanoseconds, ..)) = each.last() {
         let what = format!("CPU per scrape and socket at {sockets} sockets, ns");
@@ -192,7 +198,13 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let before = allocated()?;
     live.open(stage, 10_000, true)?;
     let stored = float(allocated()?.saturating_sub(before)) / 10_000.0;
-    linear.row(["10000, half of them observed".to_owned(), "-".to_owned(), "-".to_owned(), format!("{stored:.0}")]);
+    linear.row(
+        ["10000, half of them observed", "-", "-", "-"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("{stored:.0}")])
+            .collect::<Vec<_>>(),
+    );
     part.raw("10000 sockets, half of them observed, bytes kept in each", json!(stored));
     part.table(linear);
     let point = Point::measure(stage, &mut agent, scrapes)?;

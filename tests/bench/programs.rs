@@ -215,6 +215,11 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         let found = unobserved.get(name).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns + net));
         least.row([words.to_owned(), format!("{net:.1}"), found]);
     }
+    for (name, net) in finding(stage, seconds, &bias)? {
+        part.raw(&format!("floor: {name}"), json!({ "ns": net }));
+        let words = floor::FINDING.iter().find(|(known, _)| *known == name).map_or(name, |(_, words)| words);
+        least.row([words.to_owned(), format!("{net:.1}"), "-".to_owned()]);
+    }
     part.table(least);
     let mut counts = Table::new(&["program", "instructions that the verifier went through"]);
     for (name, count) in &verified {
@@ -223,6 +228,16 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     part.raw("verified instructions", json!(verified));
     part.table(counts);
     Ok(part)
+}
+
+/// What looking up takes: of sockets that are not observed, and of bodies that are sent.
+fn finding(stage: &Stage, seconds: u32, bias: &BTreeMap<&'static str, f64>) -> Result<Vec<(&'static str, f64)>> {
+    let agent = stage.agent_of_nginx()?;
+    let measure =
+        |names: &[&'static str], load: Load| floor::finds(stage, agent.pins(), names, || load.run(stage, seconds));
+    let mut found = measure(&["floor_finds_received", "floor_finds_sent"], Load::KeptUnobserved)?;
+    found.extend(measure(&["floor_body_sent"], Load::LongBodiesObserved)?);
+    Ok(found.into_iter().map(|(name, raw)| (name, raw - bias.get(empty::like(name)).copied().unwrap_or(0.0))).collect())
 }
 
 fn judge(part: &mut Part, load: Load, name: &str, net: f64) {

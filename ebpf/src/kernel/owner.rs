@@ -7,6 +7,7 @@ use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{AGENT, LOSS_STORAGE};
+use sockmeter_ebpf::place::Maker;
 use sockmeter_ebpf::socket::{self, BOUND, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{follows_udp, only_netns};
@@ -47,16 +48,6 @@ fn is_in_namespace() -> bool {
     Task::current().netns() == only_netns()
 }
 
-/// Notes the current process as the maker of the socket, and where it stands.
-#[inline(always)]
-fn note(sk: *mut c_void) {
-    if let Some(maker) = MAKER.of(sk, true) {
-        let task = Task::current();
-        name(&mut maker.owner, task);
-        maker.place = task.place();
-    }
-}
-
 /// Fills in id and name of a process: the name is that of its thread-group leader.
 #[inline(always)]
 pub(super) fn name(owner: &mut Owner, task: Task) {
@@ -87,7 +78,7 @@ pub(super) fn used(socket: &mut Socket, tcp: Tcp) {
         totals::book(socket, tcp.sk(), tcp.received(), tcp.sent(tcp.state()), tcp.retransmitted());
     }
     socket.note_user(process);
-    note_as(tcp.sk(), task);
+    note(tcp.sk());
 }
 
 /// Whether this is the agent. Its pass over the live sockets takes their locks too, and may be left with a packet.
@@ -101,25 +92,37 @@ fn is_agents(process: u64) -> bool {
 /// connect or to listen belongs to whoever lets it. Threads of the kernel do so for others (multipath TCP).
 #[inline(always)]
 pub(super) fn note_again(sk: *mut c_void) {
-    let task = Task::current();
-    if !task.is_kernels() {
-        note_as(sk, task);
+    if !Task::current().is_kernels() {
+        note(sk);
     }
 }
 
-/// The same for this task.
+/// Notes the current process as the maker of the socket, and where it stands.
 #[inline(always)]
-fn note_as(sk: *mut c_void, task: Task) {
+fn note(sk: *mut c_void) {
     if let Some(maker) = MAKER.of(sk, true) {
-        let now = task.place();
-        // The same id may be another process' by now.
-        if maker.owner.pid != task.group() || maker.place.started != now.started || maker.owner.known == 0 {
-            name(&mut maker.owner, task);
-        }
-        if maker.place.started != now.started || maker.place.key != now.key {
-            maker.place = now;
-        }
+        note_maker(maker);
     }
+}
+
+/// Global, so that it is verified once: for each pointer that is read from a task the kernel looks through all its types by name
+/// (`btf_nested_type_is_trusted`, kernel/bpf/verifier.c).
+#[unsafe(no_mangle)]
+extern "C" fn note_maker(maker: *mut Maker) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    let Some(maker) = (unsafe { maker.as_mut() }) else {
+        return 0;
+    };
+    let task = Task::current();
+    let now = task.place();
+    // The same id may be another process' by now.
+    if maker.owner.pid != task.group() || maker.place.started != now.started || maker.owner.known == 0 {
+        name(&mut maker.owner, task);
+    }
+    if maker.place.started != now.started || maker.place.key != now.key {
+        maker.place = now;
+    }
+    0
 }
 
 #[cgroup_sock(post_bind4)]

@@ -68,7 +68,7 @@ fn a_socket_whose_fin_has_to_wait_is_in_its_new_state() -> Result<()> {
     // Until nothing more fits; what did is acknowledged at the latest when it was sent again.
     wait::until("a connection that is full and acknowledged", || {
         let mut written = 0;
-        while let Ok(bytes) = client.write(&[7; 65_536]) {
+        while let Ok(bytes) = client.write(&[7; 8_192]) {
             written += bytes;
         }
         let said = run(namespace.command("ss").args(["-Htin", "dport = 5343"]))?;
