@@ -76,6 +76,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Kind::Observed(conn, sk) = Kind::of::<true>(skb) {
+        touch::for_body(conn);
         // In the middle of a body nothing can have become complete, and what came in was read before the answer began.
         if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
             touch::for_answer(conn);
@@ -87,6 +88,9 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
             if conn.waits() && !kept::is_unread(conn, tcp, received) {
                 settle_exchanges(conn, received, tcp.sent(tcp.state()));
             }
+        }
+        if conn.outbound.phase == side::BODY && is_within_body(skb, conn) {
+            return PASS;
         }
         let mut sending = Sending { from: 0, until: 0, payload: 0 };
         if note_sent(skb, conn, &raw mut sending) != 0 {
@@ -208,6 +212,23 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
         settle::exchanges(conn, &mut Kernel, [received, sent]);
     }
     0
+}
+
+/// Whether a packet lies within the body that is sent, and is noted: what most packets of a long answer are, and a call less.
+#[inline(always)]
+fn is_within_body(skb: *mut __sk_buff, conn: &mut Conn) -> bool {
+    let Some(header) = Header::read(skb) else {
+        return false;
+    };
+    let side = &mut conn.outbound;
+    let until = side.position(header.seq).wrapping_add(u64::from(header.len));
+    if header.len == 0 || header.flags & (SYN | FIN) != 0 || conn.resume != 0 || until >= side.want {
+        return false;
+    }
+    if until > side.seen {
+        side.seen = until;
+    }
+    true
 }
 
 /// What is to be read of a packet that the service sends.

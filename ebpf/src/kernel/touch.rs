@@ -35,6 +35,14 @@ pub(super) fn for_answer(conn: &Conn) {
     entry(conn, conn.emitted);
 }
 
+/// What noting a piece of a body looks at that is sent.
+#[inline(always)]
+pub(super) fn for_body(conn: &Conn) {
+    touch(&raw const conn.outbound);
+    touch(&raw const conn.outbound.phase);
+    touch(&raw const conn.inbound.stashed);
+}
+
 #[inline(always)]
 fn entry(conn: &Conn, number: u32) {
     const { assert!(LINE * LINES <= size_of::<sockmeter_ebpf::conn::Entry>(), "within the entry") };
