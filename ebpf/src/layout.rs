@@ -122,8 +122,10 @@ pub mod field {
     pub const RCV_MOST: usize = 43;
     /// `struct sock`: sk_lock.slock.rlock.raw_lock.val, on processors whose spinlocks are queued (`struct qspinlock`).
     pub const SK_SPIN: usize = 44;
+    /// `struct bpf_local_storage_elem`: state, of kernels in which no scan is safe (`kernel/scan.rs`); none before 7.0.
+    pub const STORAGE_STATE: usize = 45;
     /// How many.
-    pub const COUNT: usize = 45;
+    pub const COUNT: usize = 46;
 
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
@@ -172,6 +174,7 @@ pub mod field {
         ("sock_common", "skc_v6_daddr"),
         ("tcp_sock", "rcv_mwnd_seq"),
         ("sock", "sk_lock.slock.rlock.raw_lock.val"),
+        ("bpf_local_storage_elem", "state"),
     ];
 }
 

@@ -93,7 +93,8 @@ impl Socket {
     #[inline(always)]
     #[must_use]
     pub fn rests_at(&self, next: [u32; 2]) -> bool {
-        self.udp_received == joined(next) && self.udp_received != NO_REST
+        // Earlier versions noted no state.
+        self.udp_received == joined(next) && self.udp_received != NO_REST && self.peer_port != 0
     }
 
     /// The state (`include/net/tcp_states.h`) of a socket that rests.

@@ -69,10 +69,14 @@ pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
     let mut offsets = [0; field::COUNT];
     for (index, (slot, (structure, path))) in offsets.iter_mut().zip(field::NAMES).enumerate() {
         let found = types.offset(structure, path);
-        // A kernel without IPv6 has no such addresses, nor such sockets; an older one refuses what is behind the window; one with
-        // other spinlocks cannot be seen not to hold them, and each socket that moved is passed over.
-        let optional = [field::SKC_LOCAL6, field::SKC_REMOTE6, field::RCV_MOST, field::SK_SPIN].contains(&index);
-        let found = if optional { found.or(Some(0)) } else { found };
+        // A kernel without IPv6 has no such addresses, nor such sockets; an older one refuses what is behind the window, and
+        // has no such state. With other spinlocks it cannot be seen that nobody holds them, nor on other processors, where what
+        // is changed under a lock may be seen before the lock: there each socket that moved is passed over.
+        let found = match index {
+            field::SKC_LOCAL6 | field::SKC_REMOTE6 | field::RCV_MOST | field::STORAGE_STATE => found.or(Some(0)),
+            field::SK_SPIN => found.filter(|_| cfg!(target_arch = "x86_64")).or(Some(0)),
+            _ => found,
+        };
         let bits = found.ok_or(BtfError::Missing { structure, path })?;
         *slot = if index == field::SK_USERLOCKS { bits } else { bits / 8 };
     }

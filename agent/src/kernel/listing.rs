@@ -32,8 +32,8 @@ impl Kernel {
         namespaces::here(links, &mut take)?;
         if self.all_namespaces {
             let others = namespaces::others(self.netns).into_iter();
-            let passes: Result<_, ReadError> = others.map(|(_, path)| Ok((path, self.links(LISTS)?))).collect();
-            namespaces::there(passes?, &mut take)?;
+            let passes: Result<_, ReadError> = others.map(|other| Ok((other, self.links(LISTS)?))).collect();
+            namespaces::there(passes?, &mut |_| true, &mut take)?;
         }
         let places: BTreeSet<PlaceKey> = listing.sockets.iter().map(|(listed, _)| listed.place.key).collect();
         listing.standings = places.into_iter().map(|key| (key, self.places.standing(key))).collect();

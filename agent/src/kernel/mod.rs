@@ -11,7 +11,6 @@ pub mod examine;
 mod filters;
 mod hierarchies;
 mod holders;
-mod in_use;
 mod interfaces;
 mod journal;
 mod links;
@@ -26,6 +25,7 @@ mod pins;
 mod places;
 mod programs;
 
+mod quiet;
 mod read;
 mod refusal;
 mod retired;
@@ -58,6 +58,7 @@ use self::pins::Pins;
 pub use self::pins::{Removed, remove};
 use self::places::{Places, monotonic};
 use self::programs::Running;
+use self::quiet::Moved;
 use self::read::Maps;
 pub use self::refusal::Refusal;
 use self::scan::Scan;
@@ -119,7 +120,10 @@ pub struct Kernel {
     running: Running,
     layout: Layout,
     scan: Scan,
+    /// Whether this kernel's storages can be scanned: see `layout::field::STORAGE_STATE`.
+    scans: bool,
     passed: Passed,
+    moved: Moved,
     wake: u64,
 }
 
@@ -207,7 +211,9 @@ impl Kernel {
             maps,
             places,
             netns,
+            scans: offsets[layout::field::STORAGE_STATE] == 0,
             passed: Passed::default(),
+            moved: Moved::default(),
             wake,
             without_udp: !settings.observe.udp,
             all_namespaces: settings.scope != Scope::Netns,
@@ -329,7 +335,7 @@ impl Kernel {
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn snapshot(&mut self, devices: &[Device]) -> Result<Snapshot, ReadError> {
         let mut snapshot = Snapshot { without_udp: self.without_udp, ..Snapshot::default() };
-        snapshot.live = self.pass()?;
+        snapshot.live = self.pass(true)?;
         self.maps.read(&mut snapshot)?;
         self.places.read(&mut snapshot, monotonic())?;
         snapshot.maps.push(self.places.fill(&snapshot));
@@ -344,7 +350,7 @@ impl Kernel {
     /// # Errors
     /// When a read is refused; nothing is lost then, the next one has it all.
     pub fn progress(&mut self) -> Result<Vec<(u16, Spill)>, ReadError> {
-        self.pass()?;
+        self.pass(false)?;
         self.maps.spills()
     }
 }

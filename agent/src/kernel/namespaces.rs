@@ -12,7 +12,7 @@ use aya::programs::iter::IterLink;
 use nix::sched::{CloneFlags, setns};
 
 use super::Refusal;
-use super::in_use::{Protocol, has_sockets};
+use super::quiet::{Protocol, has_sockets};
 use crate::snapshot::ReadError;
 
 /// Inode number of this thread's network namespace.
@@ -44,6 +44,9 @@ pub(super) fn others(own: u32) -> BTreeMap<u64, PathBuf> {
 /// What takes the records of one iterator's file.
 pub(super) type Take<'a> = dyn FnMut(BufReader<File>) -> std::io::Result<()> + Send + 'a;
 
+/// Says in a namespace, by its inode number, whether to pass over it.
+pub(super) type Wants<'a> = dyn FnMut(u64) -> bool + Send + 'a;
+
 /// Passes over this thread's namespace.
 pub(super) fn here(links: [IterLink; 2], take: &mut Take<'_>) -> Result<(), ReadError> {
     pass(links, take).map_err(|error| failed(&error))
@@ -51,13 +54,17 @@ pub(super) fn here(links: [IterLink; 2], take: &mut Take<'_>) -> Result<(), Read
 
 /// Passes over other namespaces, in one thread that goes from one to the next. A namespace that is gone meanwhile has no
 /// sockets; one that cannot be entered is left out.
-pub(super) fn there(passes: Vec<(PathBuf, [IterLink; 2])>, take: &mut Take<'_>) -> Result<(), ReadError> {
+pub(super) fn there(
+    passes: Vec<((u64, PathBuf), [IterLink; 2])>,
+    wants: &mut Wants<'_>,
+    take: &mut Take<'_>,
+) -> Result<(), ReadError> {
     if passes.is_empty() {
         return Ok(());
     }
     let reading = || {
-        for (path, links) in passes {
-            if let Err(error) = enter_and_pass(&path, links, take) {
+        for ((inode, path), links) in passes {
+            if let Err(error) = enter_and_pass(inode, &path, links, wants, take) {
                 tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
             }
         }
@@ -67,12 +74,18 @@ pub(super) fn there(passes: Vec<(PathBuf, [IterLink; 2])>, take: &mut Take<'_>) 
         .map_err(|_| ReadError { what: "sockets of other namespaces", why: "the reading thread ended".to_owned() })
 }
 
-fn enter_and_pass(path: &Path, links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {
+fn enter_and_pass(
+    inode: u64,
+    path: &Path,
+    links: [IterLink; 2],
+    wants: &mut Wants<'_>,
+    take: &mut Take<'_>,
+) -> std::io::Result<()> {
     let Ok(namespace) = File::open(path) else {
         return Ok(());
     };
     setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    pass(links, take)
+    if wants(inode) { pass(links, take) } else { Ok(()) }
 }
 
 fn pass(links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {

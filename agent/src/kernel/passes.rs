@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use aya::programs::iter::IterLink;
 use sockmeter_ebpf::layout::LOSS_STORAGE;
 
+use super::namespaces::Wants;
 use super::scan::Found;
 use super::{Kernel, iterator, namespaces};
 use crate::snapshot::{Live, ReadError};
@@ -26,7 +27,7 @@ pub(super) struct Passed(Option<At>);
 #[derive(Debug, Clone, Copy)]
 struct At {
     time: Instant,
-    /// Sockets of which nothing could be kept by then.
+    /// Sockets of which nothing could be kept, when they had been.
     lost: u64,
 }
 
@@ -38,44 +39,55 @@ impl Passed {
 }
 
 impl Kernel {
-    /// Books what live sockets carried, and says how many are alike.
+    /// Books what live sockets carried, and says how many are alike; `all`: that is asked for, else only what moved matters.
     ///
     /// # Errors
     /// When a read is refused; nothing is lost then, the next pass has it all.
-    pub(super) fn pass(&mut self) -> Result<BTreeMap<Live, u64>, ReadError> {
+    pub(super) fn pass(&mut self, all: bool) -> Result<BTreeMap<Live, u64>, ReadError> {
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.pass_on();
         }
-        let lost = self.maps.lost(LOSS_STORAGE)?;
+        if !self.scans {
+            return self.pass_without_scan(all);
+        }
         let time = Instant::now();
-        if self.passed.is_due(time, lost) {
-            self.pass_over(None)?;
-            self.passed = Passed(Some(At { time, lost }));
+        if self.passed.is_due(time, self.maps.lost(LOSS_STORAGE)?) {
+            self.pass_over(None, &mut |_| true)?;
+            self.passed = Passed(Some(At { time, lost: self.maps.lost(LOSS_STORAGE)? }));
         }
         let Found { live, unsettled, incomplete } = self.scan.run()?;
         // What fails is unsettled the next time too.
         if incomplete {
-            self.pass_over(None)?;
+            self.pass_over(None, &mut |_| true)?;
         } else if !unsettled.is_empty() {
-            self.pass_over(Some(&unsettled))?;
+            self.pass_over(Some(&unsettled), &mut |_| true)?;
         }
         Ok(live)
     }
 
-    /// Passes over these namespaces, or all, as far as they are in scope.
-    fn pass_over(&mut self, only: Option<&BTreeSet<u64>>) -> Result<(), ReadError> {
+    /// The same where there is no scan: all namespaces, or those of them that received or sent something since the last time.
+    fn pass_without_scan(&mut self, all: bool) -> Result<BTreeMap<Live, u64>, ReadError> {
+        let mut moved = std::mem::take(&mut self.moved);
+        // What fails is passed over the next time, whether it moved or not: then nothing is remembered.
+        self.pass_over(None, &mut |inode| moved.since(inode) || all)?;
+        self.moved = moved.next();
+        self.scan.counted().map(|found| found.live)
+    }
+
+    /// Passes over these namespaces, or all, as far as they are in scope and wanted.
+    fn pass_over(&mut self, only: Option<&BTreeSet<u64>>, wants: &mut Wants<'_>) -> Result<(), ReadError> {
         let own = u64::from(self.netns);
-        let is_wanted = |inode: &u64| only.is_none_or(|only| only.contains(inode));
+        let is_there = |inode: &u64| only.is_none_or(|only| only.contains(inode));
         let mut take = namespaces::read_nothing;
-        if is_wanted(&own) {
+        if is_there(&own) && wants(own) {
             namespaces::here(self.links(PASSES)?, &mut take)?;
         }
         if !self.all_namespaces || only.is_some_and(|only| only.iter().all(|inode| *inode == own)) {
             return Ok(());
         }
-        let others = namespaces::others(self.netns).into_iter().filter(|(inode, _)| is_wanted(inode));
-        let passes: Result<_, ReadError> = others.map(|(_, path)| Ok((path, self.links(PASSES)?))).collect();
-        namespaces::there(passes?, &mut take)
+        let others = namespaces::others(self.netns).into_iter().filter(|(inode, _)| is_there(inode));
+        let passes: Result<_, ReadError> = others.map(|other| Ok((other, self.links(PASSES)?))).collect();
+        namespaces::there(passes?, wants, &mut take)
     }
 
     /// Passes that are yet to be made, in the order of `Protocol::ALL`.

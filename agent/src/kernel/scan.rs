@@ -72,6 +72,14 @@ impl Scan {
                 Err(error) => return Err(failed(&error)),
             }
         }
+        self.counted()
+    }
+
+    /// What was counted since this was asked, or a scan was run.
+    ///
+    /// # Errors
+    /// As of `run`.
+    pub(super) fn counted(&mut self) -> Result<Found, ReadError> {
         let now = self.scanned.get(&0, 0).map_err(|error| refused(&error))?;
         let before = std::mem::replace(&mut *self.before, now);
         let more = |index: usize| Some(now.get(index)?.wrapping_sub(*before.get(index)?)).filter(|count| *count != 0);

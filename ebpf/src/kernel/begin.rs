@@ -69,7 +69,11 @@ pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
             // What it accepts inherits this, and may end before it begins.
             ask_for_changes(&ctx);
         } else {
-            // Live from here on, for `scan`. If there is no memory now there may be when it is established.
+            // Live from here on, for `scan`. If there is no memory now there may be when it is established. What an earlier
+            // connection of the same socket left is not used again: somebody may be about to book for that.
+            if SOCKET.of(sk.cast(), false).is_some_and(|socket| socket.closed != 0) {
+                SOCKET.delete(sk.cast());
+            }
             let _ = SOCKET.of(sk.cast(), true);
         }
         return 1;

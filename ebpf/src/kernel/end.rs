@@ -33,11 +33,6 @@ pub(super) fn connection_ends(ctx: BtfTracePointContext) -> i32 {
 /// of the two runs.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
-    if shuts(ctx.arg(2)) {
-        if let Some(socket) = Tcp::of(ctx.arg(0)).and_then(|tcp| SOCKET.of(tcp.sk(), false)) {
-            socket.forget_rest();
-        }
-    }
     traced(&ctx)
 }
 
@@ -45,6 +40,10 @@ pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
 fn traced(ctx: &BtfTracePointContext) -> i32 {
     if is(ctx.arg(2), CLOSE) {
         closes(ctx, ctx.arg(0), ctx.arg(1));
+    } else if shuts(ctx.arg(2)) {
+        if let Some(socket) = Tcp::of(ctx.arg(0)).and_then(|tcp| SOCKET.of(tcp.sk(), false)) {
+            socket.forget_rest();
+        }
     }
     0
 }
@@ -79,7 +78,7 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
         return;
     };
     if is(old, LISTEN) {
-        // If there is another one on the port, the next pass notes it again.
+        // If there is another one on the port, the next pass over all sockets notes it again.
         let _ = LISTENERS.remove(ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) });
         return;
     }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::window::Window;
@@ -59,6 +59,15 @@ impl<T, const FLAGS: usize> Storage<T, FLAGS> {
             let map = core::ptr::from_ref(self).cast_mut().cast();
             bpf_sk_storage_get(map, sk, first.cast(), u64::from(create)).cast::<T>().as_mut()
         }
+    }
+}
+
+impl<T, const FLAGS: usize> Storage<T, FLAGS> {
+    /// Takes the value of socket `sk` away; who found it before still has it.
+    #[inline(always)]
+    pub(super) fn delete(&self, sk: *mut c_void) {
+        // SAFETY: the verifier checks that `sk` is a socket.
+        unsafe { bpf_sk_storage_delete(core::ptr::from_ref(self).cast_mut().cast(), sk) };
     }
 }
 

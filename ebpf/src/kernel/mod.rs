@@ -12,6 +12,7 @@ mod interface;
 mod kept;
 mod listing;
 mod maps;
+mod numbers;
 mod older;
 mod outside;
 mod owner;

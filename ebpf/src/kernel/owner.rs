@@ -8,7 +8,7 @@ use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{AGENT, LOSS_STORAGE};
 use sockmeter_ebpf::place::Maker;
-use sockmeter_ebpf::socket::{self, BOUND, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
+use sockmeter_ebpf::socket::{self, BOUND, COUNTED, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{follows_udp, only_netns};
 use super::maps::{LAYOUT, MAKER, SOCKET};
@@ -158,11 +158,13 @@ pub(super) fn socket_released(ctx: SockContext) -> i32 {
     let Some(socket) = SOCKET.of(sk.cast(), false) else {
         return 1;
     };
-    if socket.closed != 0 {
-        return 1;
-    }
     // SAFETY: a field of the program's context.
     let remote = u16::from_be(unsafe { (*sk).dst_port });
+    // One that was neither bound nor connected was never live.
+    let carried = socket.udp_received | socket.udp_sent != 0;
+    if socket.closed != 0 || (remote == 0 && socket.flags & (COUNTED | BOUND) == 0 && !carried) {
+        return 1;
+    }
     udp_role(socket, remote);
     let (received, sent) = (socket.udp_received, socket.udp_sent);
     totals::book(socket, sk.cast(), received, sent, 0);

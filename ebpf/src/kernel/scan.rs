@@ -5,12 +5,16 @@
 //! a pass over one namespace goes through the table of all namespaces' connections, most of whose chains are empty. It holds no
 //! socket's lock: what is booked here is read as `unlocked` says, and who books brings what is booked up to there by one atomic
 //! step (`totals`), so that nothing is booked twice.
+//!
+//! Not run where `struct bpf_local_storage_elem` has a state: those kernels take the storage away from an element when its socket
+//! goes (`bpf_selem_unlink_nofail`, kernel/bpf/bpf_local_storage.c, from 7.0 on), which `__bpf_sk_storage_map_seq_show` does not
+//! expect between two looks at it. There every namespace is passed over, as `snapshot` says.
 
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use sockmeter_ebpf::place::Maker;
-use sockmeter_ebpf::socket::{OBSERVED, ROLE_CLIENT, Socket, TCP, UDP, live_index};
+use sockmeter_ebpf::socket::{OBSERVED, ROLE_CLIENT, ROLE_UNKNOWN, Socket, TCP, UDP, live_index};
 use sockmeter_ebpf::unlocked::{self, Unlocked};
 
 use super::atomic::{add, barrier};
@@ -66,6 +70,10 @@ extern "C" fn scan_sockets(pass: *mut StoragePass) -> i32 {
         }
         UDP => {
             let ports = Ports::of(sk);
+            if socket.role == ROLE_UNKNOWN && !is_whole(socket, sk, &ports) {
+                ask_for_pass(common.netns());
+                return 0;
+            }
             // Neither bound nor connected, and in none of the kernel's tables.
             if ports.local == 0 {
                 return 0;
@@ -80,32 +88,6 @@ extern "C" fn scan_sockets(pass: *mut StoragePass) -> i32 {
         _ => {}
     }
     0
-}
-
-/// What TCP says of a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Numbers {
-    received: u64,
-    sent: u64,
-    retransmitted: u64,
-    next: [u32; 2],
-    acknowledged: u32,
-    state: u8,
-}
-
-impl Numbers {
-    #[inline(always)]
-    fn of(tcp: Tcp) -> Self {
-        let state = tcp.state();
-        Self {
-            received: tcp.received(),
-            sent: tcp.sent(state),
-            retransmitted: tcp.retransmitted(),
-            next: tcp.next(),
-            acknowledged: tcp.acknowledged(),
-            state,
-        }
-    }
 }
 
 /// What is read of a socket while somebody may hold its lock: its numbers, and who made it.
@@ -192,16 +174,32 @@ fn book(socket: &mut Socket, sk: *mut c_void) -> bool {
     let Some(tcp) = Tcp::of(sk) else {
         return false;
     };
-    let Some((numbers, maker)) = look(socket, tcp, &mut noted, Numbers::of) else {
+    let Some((numbers, maker)) = look(socket, tcp, &mut noted, Tcp::numbers) else {
         return false;
     };
     // One that ended meanwhile is booked, and its memory may be another one's; one that began meanwhile may be read.
     if is_another(socket) {
         return false;
     }
-    totals::book_for(socket, maker, numbers.received, numbers.sent, numbers.retransmitted);
+    totals::book_for(socket, maker, numbers.received(), numbers.sent(), numbers.retransmitted);
     socket.note_rest(numbers.next, numbers.acknowledged, numbers.state);
+    // Who forgot meanwhile that it rests holds the lock, or has changed the state.
+    barrier(&raw mut socket.received);
+    if !tcp.is_free() || tcp.state() != numbers.state {
+        socket.forget_rest();
+    }
     true
+}
+
+/// Whether a socket's ports are not just being given to it: bind(2) holds its lock.
+#[inline(always)]
+fn is_whole(socket: &mut Socket, sk: *mut c_void, ports: &Ports) -> bool {
+    barrier(&raw mut socket.received);
+    if !Tcp::unchecked(sk).is_free() {
+        return false;
+    }
+    barrier(&raw mut socket.received);
+    Ports::of(sk) == *ports
 }
 
 /// The same for datagrams, which are counted in the socket's own storage.
@@ -228,7 +226,7 @@ fn is_another(socket: &Socket) -> bool {
 
 /// Counts a live socket.
 #[inline(always)]
-fn count(protocol: u8, role: u8, state: u8) {
+pub(super) fn count(protocol: u8, role: u8, state: u8) {
     let Some(scanned) = SCANNED.get_ptr_mut(0) else {
         return;
     };

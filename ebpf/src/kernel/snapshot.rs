@@ -1,6 +1,6 @@
 //! One pass over all live sockets of a network namespace, under the lock of each: notes those that are older than the agent, and
 //! books and settles what `scan` cannot. Made over all namespaces in scope when the agent begins, and now and then; at a scrape
-//! over those that `scan` asks for.
+//! over those that `scan` asks for. Where there is no scan, each time over all, and the live sockets are counted here.
 
 use core::ffi::c_void;
 
@@ -8,16 +8,16 @@ use aya_ebpf::bindings::seq_file;
 use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::layout::{LOSS_LISTENERS, LOSS_STORAGE, ListenerKey};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{BOUND, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket, UDP};
+use sockmeter_ebpf::socket::{BOUND, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket, TCP, UDP};
 
 use super::begin::{ask_for_changes_of, baseline, observe_mid_stream, service_of};
-use super::globals::follows_udp;
+use super::globals::{field, follows_udp, offset, only_cgroup};
 use super::kept;
 use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
-use super::tcp::{CLOSE, LISTEN, Ports, SYN_SENT, Tcp};
-use super::totals;
+use super::tcp::{CLOSE, Common, LISTEN, Ports, SYN_SENT, Tcp};
+use super::{scan, totals};
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
 #[repr(C)]
@@ -41,6 +41,16 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     if sk.is_null() {
         return 0;
     }
+    let common = Common::of(sk);
+    // Not in scope here if a cgroup bounds that: to see it takes a `Tcp`.
+    if only_cgroup() == 0 && common.in_scope() {
+        if let Some(socket) = SOCKET.of(sk, false) {
+            if socket.protocol == TCP && socket.closed == 0 && socket.rests_at(common.next()) {
+                count(TCP, socket.role, socket.rest_state());
+                return 0;
+            }
+        }
+    }
     let Some(tcp) = Tcp::of(sk) else {
         return 0;
     };
@@ -61,8 +71,12 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
         Kernel.lost(LOSS_STORAGE);
         return 0;
     };
+    if socket.closed != 0 {
+        return 0;
+    }
     // Nothing to book of a socket before it is established, which `begin` will see.
-    if socket.closed != 0 || state == SYN_SENT {
+    if state == SYN_SENT {
+        count(TCP, ROLE_CLIENT, state);
         return 0;
     }
     let received = tcp.received();
@@ -84,7 +98,16 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
     } else {
         socket.forget_rest();
     }
+    count(TCP, socket.role, state);
     0
+}
+
+/// Counts a live socket, where `scan` does not.
+#[inline(always)]
+fn count(protocol: u8, role: u8, state: u8) {
+    if offset(field::STORAGE_STATE) != 0 {
+        scan::count(protocol, role, state);
+    }
 }
 
 /// Settles what is read of a connection. Whether there is nothing more to settle until a sequence number moves.
@@ -135,6 +158,7 @@ extern "C" fn snapshot_udp(pass: *mut UdpPass) -> i32 {
         totals::book(socket, sk, socket.udp_received, socket.udp_sent, 0);
         true
     });
+    count(UDP, socket.role, Common::of(sk).state());
     0
 }
 

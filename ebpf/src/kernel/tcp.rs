@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 
 use super::globals::{field, offset, only_cgroup, only_netns};
+use super::numbers::{self, Numbers};
 
 /// States of `include/net/tcp_states.h`.
 pub(super) const ESTABLISHED: u8 = 1;
@@ -14,14 +15,14 @@ pub(super) const SYN_SENT: u8 = 2;
 pub(super) const SYN_RECEIVED: u8 = 3;
 /// Closed here, or shut down.
 pub(super) const FIN_WAIT1: u8 = 4;
-const FIN_WAIT2: u8 = 5;
+pub(super) const FIN_WAIT2: u8 = 5;
 /// The socket is gone.
 pub(super) const CLOSE: u8 = 7;
 /// Closed here, behind the other end.
 pub(super) const LAST_ACK: u8 = 9;
 /// A listener.
 pub(super) const LISTEN: u8 = 10;
-const CLOSING: u8 = 11;
+pub(super) const CLOSING: u8 = 11;
 
 /// `SOCK_BINDADDR_LOCK`, `SOCK_BINDPORT_LOCK` (`include/net/sock.h`).
 const BIND_LOCKS: u8 = 4 | 8;
@@ -132,8 +133,13 @@ impl Tcp {
     /// Bytes of the in-order stream received: `bytes_received` counts the FIN (`tcp_rcv_nxt_update` in `tcp_fin`).
     #[inline(always)]
     pub(super) fn received(self) -> u64 {
-        let fin = self.u64(field::SKC_FLAGS) & SOCK_DONE != 0;
-        self.u64(field::BYTES_RECEIVED).wrapping_sub(u64::from(fin))
+        numbers::received(self.u64(field::BYTES_RECEIVED), self.has_fin())
+    }
+
+    /// A FIN was received and consumed.
+    #[inline(always)]
+    fn has_fin(self) -> bool {
+        self.u64(field::SKC_FLAGS) & SOCK_DONE != 0
     }
 
     /// Highest byte ever sent, plus a constant of this socket (1 where its SYN was acknowledged as data): a difference
@@ -141,11 +147,23 @@ impl Tcp {
     /// reached that in a state behind `tcp_send_fin`.
     #[inline(always)]
     pub(super) fn sent(self, state: u8) -> u64 {
-        let next = self.u32(field::SND_NXT);
-        let in_flight = next.wrapping_sub(self.u32(field::SND_UNA));
-        let finished =
-            matches!(state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING) && next == self.u32(field::WRITE_SEQ);
-        self.u64(field::BYTES_ACKED).wrapping_add(u64::from(in_flight)).wrapping_sub(u64::from(finished))
+        let [next, acknowledged, end] = [field::SND_NXT, field::SND_UNA, field::WRITE_SEQ].map(|field| self.u32(field));
+        numbers::sent(self.u64(field::BYTES_ACKED), next, acknowledged, end, state)
+    }
+
+    /// All that `received` and `sent` are made of, each read once.
+    #[inline(always)]
+    pub(super) fn numbers(self) -> Numbers {
+        Numbers {
+            received: self.u64(field::BYTES_RECEIVED),
+            acked: self.u64(field::BYTES_ACKED),
+            retransmitted: self.retransmitted(),
+            next: self.next(),
+            acknowledged: self.acknowledged(),
+            end: self.u32(field::WRITE_SEQ),
+            state: self.state(),
+            has_fin: self.has_fin(),
+        }
     }
 
     /// Next sequence numbers, `[inbound, outbound]`.
@@ -321,6 +339,7 @@ impl Common {
 const NEAR: usize = 32;
 
 /// Ports of any internet socket (`struct sock_common`).
+#[derive(PartialEq, Eq)]
 pub(super) struct Ports {
     /// Host order.
     pub(super) local: u16,

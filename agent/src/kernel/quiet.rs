@@ -1,7 +1,9 @@
 //! Whether a pass over a namespace's sockets could find anything, by what the kernel counts anyway (proc_pid_net(5)): a pass
 //! goes through the hash table of all namespaces, whoever's the sockets are. The pass itself is in `namespaces`.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::ErrorKind;
 
 /// Which sockets.
@@ -36,6 +38,43 @@ fn in_use(text: &str, protocol: Protocol) -> Option<u64> {
         let is_it = words.next().is_some_and(|name| names.contains(&name)) && words.next() == Some("inuse");
         words.next().filter(|_| is_it)?.parse().ok()
     })
+}
+
+/// What each namespace had received and sent, by inode number, when its sockets were last passed over.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    before: BTreeMap<u64, u64>,
+    now: BTreeMap<u64, u64>,
+}
+
+impl Moved {
+    /// Whether this thread's namespace, which is this one, received or sent a packet since the round before. A stream goes
+    /// forward, and a datagram arrives, with a packet only; sums over all sockets, ended ones too.
+    pub(super) fn since(&mut self, inode: u64) -> bool {
+        let Some(now) = counters() else {
+            return true;
+        };
+        self.now.insert(inode, now);
+        self.before.get(&inode) != Some(&now)
+    }
+
+    /// A round is over: namespaces that were not asked about in it are gone.
+    #[must_use]
+    pub(super) fn next(self) -> Self {
+        Self { before: self.now, now: BTreeMap::new() }
+    }
+}
+
+/// All counters of packets of this thread's namespace, as one number.
+fn counters() -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    fs::read("/proc/thread-self/net/snmp").ok()?.hash(&mut hasher);
+    match fs::read("/proc/thread-self/net/snmp6") {
+        Ok(bytes) => bytes.hash(&mut hasher),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(_) => return None,
+    }
+    Some(hasher.finish())
 }
 
 #[cfg(test)]
