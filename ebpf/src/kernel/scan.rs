@@ -191,17 +191,6 @@ fn book(socket: &mut Socket, sk: *mut c_void) -> bool {
     true
 }
 
-/// Whether a socket's ports are not just being given to it: bind(2) holds its lock.
-#[inline(always)]
-fn is_whole(socket: &mut Socket, sk: *mut c_void, ports: &Ports) -> bool {
-    barrier(&raw mut socket.received);
-    if !Tcp::unchecked(sk).is_free() {
-        return false;
-    }
-    barrier(&raw mut socket.received);
-    Ports::of(sk) == *ports
-}
-
 /// The same for datagrams, which are counted in the socket's own storage.
 #[inline(always)]
 fn book_datagrams(socket: &mut Socket, sk: *mut c_void) -> bool {
@@ -215,6 +204,17 @@ fn book_datagrams(socket: &mut Socket, sk: *mut c_void) -> bool {
     };
     totals::book_for(socket, maker, received, sent, 0);
     true
+}
+
+/// Whether a socket's ports are not just being given to it: bind(2) holds its lock.
+#[inline(always)]
+fn is_whole(socket: &mut Socket, sk: *mut c_void, ports: &Ports) -> bool {
+    barrier(&raw mut socket.received);
+    if !Tcp::unchecked(sk).is_free() {
+        return false;
+    }
+    barrier(&raw mut socket.received);
+    Ports::of(sk) == *ports
 }
 
 /// Whether a socket that was neither closed nor read is by now.

@@ -161,6 +161,38 @@ fn sockets_of_a_namespace_that_only_they_keep_count_while_they_are_open() -> Res
     Ok(())
 }
 
+/// connect(2) to no address (`AF_UNSPEC`) ends a connection, and the same socket makes another one: it is booked for the first
+/// until there, and for the next from there on.
+#[test]
+fn a_socket_that_connects_again_and_again_counts_every_time() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &["--scope", "netns"])?;
+    let listener = namespace.enter(|| Ok(TcpListener::bind("127.0.0.1:5344")?))?;
+    let rounds = load(60);
+    let code = "import ctypes, signal, socket, sys\n\
+                s = socket.socket()\n\
+                for i in range(int(sys.argv[1])):\n\
+                \x20ctypes.CDLL(None).connect(s.fileno(), bytes(16), 16)\n\
+                \x20s.connect(('127.0.0.1', 5344)); s.sendall(b'x' * (1000 + i)); s.recv(1)\n\
+                signal.pause()";
+    let mut command = namespace.command("python3");
+    let _process = Process::start(command.args(["-c", code, &rounds.to_string()]))?;
+    let mut sent = 0;
+    let mut last = None;
+    for round in 0..rounds {
+        let (mut stream, _) = listener.accept()?;
+        stream.read_exact(&mut vec![0; 1000 + round])?;
+        sent += 1000 + round;
+        stream.write_all(b"y")?;
+        agent.scrape()?;
+        last = Some(stream);
+    }
+    let all = [f64::from(u32::try_from(rounds)?), f64::from(u32::try_from(sent)?)];
+    agent.scrape_until("what was sent and taken", |page| carried(page, "tcp", "5344", "client") == all)?;
+    drop(last);
+    Ok(())
+}
+
 const PORT: u16 = 5342;
 
 /// What clients sent and received, over how many connections.
