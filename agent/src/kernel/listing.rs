@@ -33,7 +33,7 @@ impl Kernel {
         if self.all_namespaces {
             let others = namespaces::others(self.netns).into_iter();
             let passes: Result<_, ReadError> = others.map(|other| Ok((other, self.links(LISTS)?))).collect();
-            namespaces::there(passes?, &mut |_| true, &mut take)?;
+            let _unread = namespaces::there(passes?, &mut |_| true, &mut take)?;
         }
         let places: BTreeSet<PlaceKey> = listing.sockets.iter().map(|(listed, _)| listed.place.key).collect();
         listing.standings = places.into_iter().map(|key| (key, self.places.standing(key))).collect();

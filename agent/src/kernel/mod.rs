@@ -24,7 +24,6 @@ mod pattern;
 mod pins;
 mod places;
 mod programs;
-
 mod quiet;
 mod read;
 mod refusal;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aya::programs::Iter;
 use aya::programs::iter::IterLink;
@@ -52,40 +52,36 @@ pub(super) fn here(links: [IterLink; 2], take: &mut Take<'_>) -> Result<(), Read
     pass(links, take).map_err(|error| failed(&error))
 }
 
-/// Passes over other namespaces, in one thread that goes from one to the next. A namespace that is gone meanwhile has no
-/// sockets; one that cannot be entered is left out.
+/// Passes over other namespaces, in one thread that goes from one to the next; which of them could not be read, by inode number.
+/// A namespace that is gone meanwhile has no sockets; one that cannot be entered is left out.
 pub(super) fn there(
     passes: Vec<((u64, PathBuf), [IterLink; 2])>,
     wants: &mut Wants<'_>,
     take: &mut Take<'_>,
-) -> Result<(), ReadError> {
+) -> Result<Vec<u64>, ReadError> {
     if passes.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let reading = || {
+        let mut unread = Vec::new();
         for ((inode, path), links) in passes {
-            if let Err(error) = enter_and_pass(inode, &path, links, wants, take) {
+            let Ok(namespace) = File::open(&path) else {
+                continue;
+            };
+            if let Err(error) = setns(namespace, CloneFlags::CLONE_NEWNET) {
+                tracing::debug!(%error, path = %path.display(), "cannot enter a namespace");
+            } else if wants(inode)
+                && let Err(error) = pass(links, take)
+            {
                 tracing::debug!(%error, path = %path.display(), "cannot read a namespace's sockets");
+                unread.push(inode);
             }
         }
+        unread
     };
     // A thread of its own: it does not come back.
     std::thread::scope(|scope| scope.spawn(reading).join())
         .map_err(|_| ReadError { what: "sockets of other namespaces", why: "the reading thread ended".to_owned() })
-}
-
-fn enter_and_pass(
-    inode: u64,
-    path: &Path,
-    links: [IterLink; 2],
-    wants: &mut Wants<'_>,
-    take: &mut Take<'_>,
-) -> std::io::Result<()> {
-    let Ok(namespace) = File::open(path) else {
-        return Ok(());
-    };
-    setns(namespace, CloneFlags::CLONE_NEWNET)?;
-    if wants(inode) { pass(links, take) } else { Ok(()) }
 }
 
 fn pass(links: [IterLink; 2], take: &mut Take<'_>) -> std::io::Result<()> {

@@ -52,8 +52,10 @@ impl Kernel {
         }
         let time = Instant::now();
         if self.passed.is_due(time, self.maps.lost(LOSS_STORAGE)?) {
-            self.pass_over(None, &mut |_| true)?;
-            self.passed = Passed(Some(At { time, lost: self.maps.lost(LOSS_STORAGE)? }));
+            // What could not be read is passed over again the next time, with all others.
+            if self.pass_over(None, &mut |_| true)?.is_empty() {
+                self.passed = Passed(Some(At { time, lost: self.maps.lost(LOSS_STORAGE)? }));
+            }
         }
         let Found { live, unsettled, incomplete } = self.scan.run()?;
         // What fails is unsettled the next time too.
@@ -69,13 +71,13 @@ impl Kernel {
     fn pass_without_scan(&mut self, all: bool) -> Result<BTreeMap<Live, u64>, ReadError> {
         let mut moved = std::mem::take(&mut self.moved);
         // What fails is passed over the next time, whether it moved or not: then nothing is remembered.
-        self.pass_over(None, &mut |inode| moved.since(inode) || all)?;
-        self.moved = moved.next();
+        let unread = self.pass_over(None, &mut |inode| moved.since(inode) || all)?;
+        self.moved = moved.next(&unread);
         self.scan.counted().map(|found| found.live)
     }
 
-    /// Passes over these namespaces, or all, as far as they are in scope and wanted.
-    fn pass_over(&mut self, only: Option<&BTreeSet<u64>>, wants: &mut Wants<'_>) -> Result<(), ReadError> {
+    /// Passes over these namespaces, or all, as far as they are in scope and wanted; which could not be read.
+    fn pass_over(&mut self, only: Option<&BTreeSet<u64>>, wants: &mut Wants<'_>) -> Result<Vec<u64>, ReadError> {
         let own = u64::from(self.netns);
         let is_there = |inode: &u64| only.is_none_or(|only| only.contains(inode));
         let mut take = namespaces::read_nothing;
@@ -83,7 +85,7 @@ impl Kernel {
             namespaces::here(self.links(PASSES)?, &mut take)?;
         }
         if !self.all_namespaces || only.is_some_and(|only| only.iter().all(|inode| *inode == own)) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let others = namespaces::others(self.netns).into_iter().filter(|(inode, _)| is_there(inode));
         let passes: Result<_, ReadError> = others.map(|other| Ok((other, self.links(PASSES)?))).collect();

@@ -58,9 +58,10 @@ impl Moved {
         self.before.get(&inode) != Some(&now)
     }
 
-    /// A round is over: namespaces that were not asked about in it are gone.
+    /// A round is over: namespaces that were not asked about in it are gone, and those that could not be read have moved.
     #[must_use]
-    pub(super) fn next(self) -> Self {
+    pub(super) fn next(mut self, unread: &[u64]) -> Self {
+        self.now.retain(|inode, _| !unread.contains(inode));
         Self { before: self.now, now: BTreeMap::new() }
     }
 }
@@ -80,6 +81,13 @@ fn counters() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_read_has_moved_and_what_was_not_asked_about_is_gone() {
+        let moved = Moved { before: BTreeMap::from([(1, 4), (3, 7)]), now: BTreeMap::from([(1, 5), (2, 6)]) };
+        let Moved { before, now } = moved.next(&[1]);
+        assert_eq!((before, now), (BTreeMap::from([(2, 6)]), BTreeMap::new()));
+    }
 
     #[test]
     fn sockets_in_use_are_found_by_protocol() {

@@ -60,9 +60,7 @@ impl<T, const FLAGS: usize> Storage<T, FLAGS> {
             bpf_sk_storage_get(map, sk, first.cast(), u64::from(create)).cast::<T>().as_mut()
         }
     }
-}
 
-impl<T, const FLAGS: usize> Storage<T, FLAGS> {
     /// Takes the value of socket `sk` away; who found it before still has it.
     #[inline(always)]
     pub(super) fn delete(&self, sk: *mut c_void) {
