@@ -14,6 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod body;
 pub mod conn;
 pub mod http;
 pub mod interface;

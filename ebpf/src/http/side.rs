@@ -95,6 +95,13 @@ impl Side {
         self.seen.wrapping_add(sign_extend(ahead))
     }
 
+    /// The sequence number of `position`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sequence(&self, position: u64) -> u32 {
+        self.base.wrapping_add(position as u32)
+    }
+
     /// Begins to read messages at `position`.
     #[inline(always)]
     pub fn begin(&mut self, position: u64) {

@@ -181,6 +181,7 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
     socket.protocol = socket::TCP;
     socket.closed = 0;
     socket.flags = 0;
+    socket.take_body();
     socket.forget_rest();
 }
 

@@ -114,6 +114,7 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
     }
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         debug!(ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
+        conn.take_body(socket);
         settle::close(conn, &mut Kernel, [received, sent]);
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);

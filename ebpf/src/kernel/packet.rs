@@ -12,7 +12,7 @@ use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER};
+use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER, Socket};
 
 use super::atomic::{give, raise, take};
 use super::handshake;
@@ -34,7 +34,7 @@ const PASS: i32 = 1;
 pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     match Kind::of::<false>(skb) {
-        Kind::Observed(conn, sk) => {
+        Kind::Observed(conn, sk, _) => {
             touch::for_request(conn);
             let Some(tcp) = Tcp::of(sk) else {
                 return PASS;
@@ -75,8 +75,9 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Kind::Observed(conn, sk) = Kind::of::<true>(skb) {
+    if let Kind::Observed(conn, sk, socket) = Kind::of::<true>(skb) {
         touch::for_body(conn);
+        conn.take_body(socket);
         // In the middle of a body nothing can have become complete, and what came in was read before the answer began.
         if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
             touch::for_answer(conn);
@@ -89,21 +90,19 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
                 settle_exchanges(conn, received, tcp.sent(tcp.state()));
             }
         }
-        if conn.outbound.phase == side::BODY && is_within_body(skb, conn) {
-            return PASS;
-        }
         let mut sending = Sending { from: 0, until: 0, payload: 0 };
         if note_sent(skb, conn, &raw mut sending) != 0 {
             read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
         }
+        conn.note_body(socket);
     }
     PASS
 }
 
 /// What a packet is to us.
 enum Kind {
-    /// A packet of an observed connection, and its socket.
-    Observed(&'static mut Conn, *mut c_void),
+    /// A packet of an observed connection, its socket, and what is kept of every socket.
+    Observed(&'static mut Conn, *mut c_void, &'static mut Socket),
     /// One that is sent to a listener.
     Listener,
     /// One of a connection that another CPU is about to make.
@@ -133,14 +132,18 @@ impl Kind {
             return Self::of_new::<OUT>(skb, sk);
         }
         if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) {
-            note_use(skb);
+            // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use.
+            if Tcp::of(sk.cast()).is_some_and(Tcp::is_held) {
+                note_use(skb);
+            }
         }
         if socket.flags & OBSERVED == 0 {
             // SAFETY: checked above.
             let unborn = !OUT && unsafe { (*sk).state } == u32::from(SYN_RECEIVED);
             return if unborn { Self::Unborn } else { Self::Other };
         }
-        if !OUT && is_bare(skb) {
+        let is_passed = if OUT { socket.sends_body() && is_within_body(skb, socket) } else { is_bare(skb) };
+        if is_passed {
             return Self::Other;
         }
         let Some(conn) = CONN.of(sk.cast(), false) else {
@@ -149,7 +152,7 @@ impl Kind {
         if conn.closed != 0 {
             return Self::Other;
         }
-        Self::Observed(conn, sk.cast())
+        Self::Observed(conn, sk.cast(), socket)
     }
 
     /// The same for a socket of which nothing is kept yet.
@@ -214,21 +217,13 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
     0
 }
 
-/// Whether a packet lies within the body that is sent, and is noted: what most packets of a long answer are, and a call less.
+/// Whether a packet lies within the body that was noted with the socket: what most packets of a long answer are.
 #[inline(always)]
-fn is_within_body(skb: *mut __sk_buff, conn: &mut Conn) -> bool {
+fn is_within_body(skb: *mut __sk_buff, socket: &mut Socket) -> bool {
     let Some(header) = Header::read(skb) else {
         return false;
     };
-    let side = &mut conn.outbound;
-    let until = side.position(header.seq).wrapping_add(u64::from(header.len));
-    if header.len == 0 || header.flags & (SYN | FIN) != 0 || conn.resume != 0 || until >= side.want {
-        return false;
-    }
-    if until > side.seen {
-        side.seen = until;
-    }
-    true
+    header.len != 0 && header.flags & (SYN | FIN) == 0 && socket.passes(header.seq, header.len)
 }
 
 /// What is to be read of a packet that the service sends.

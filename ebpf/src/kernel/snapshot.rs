@@ -112,13 +112,14 @@ fn count(protocol: u8, role: u8, state: u8) {
 
 /// Settles what is read of a connection. Whether there is nothing more to settle until a sequence number moves.
 #[inline(always)]
-fn is_settled(socket: &Socket, tcp: Tcp, streams: [u64; 2]) -> bool {
+fn is_settled(socket: &mut Socket, tcp: Tcp, streams: [u64; 2]) -> bool {
     if socket.flags & OBSERVED == 0 {
         return true;
     }
     let Some(conn) = CONN.of(tcp.sk(), false) else {
         return true;
     };
+    conn.take_body(socket);
     if kept::is_unread(conn, tcp, streams[0]) {
         return false;
     }

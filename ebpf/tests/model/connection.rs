@@ -6,6 +6,7 @@ use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
 use sockmeter_ebpf::settle;
+use sockmeter_ebpf::socket::Socket;
 use sockmeter_ebpf::walk::Walk;
 
 use super::outside::{Bounds, Host};
@@ -23,6 +24,7 @@ pub(crate) struct Packet<'a> {
 /// See above.
 pub(crate) struct Connection {
     pub(crate) conn: Box<Conn>,
+    socket: Socket,
     window: Box<Window>,
     stashes: [Stash; 2],
     /// Sequence numbers of position 0.
@@ -52,7 +54,8 @@ impl Connection {
         let mut conn = Box::new(Conn::ZERO);
         conn.begin(7, 3, at, [sequence(bases, at, INBOUND), sequence(bases, at, OUTBOUND)]);
         let stash = || Stash::of(bounds.stash);
-        Self { conn, window: Box::new(Window::new()), stashes: [stash(), stash()], bases, streams: at, rests: None }
+        let (socket, window) = (Socket::ZERO, Box::new(Window::new()));
+        Self { conn, socket, window, stashes: [stash(), stash()], bases, streams: at, rests: None }
     }
 
     /// `packet_received`. `quiet`: all that was sent is acknowledged.
@@ -112,6 +115,19 @@ impl Connection {
     /// `packet_sent`.
     pub(crate) fn send(&mut self, packet: Packet<'_>) {
         self.note_fin(packet);
+        let seq = sequence(self.bases, [packet.from; 2], OUTBOUND);
+        let len = u32::try_from(packet.bytes.len()).unwrap();
+        if len != 0 && !packet.fin && self.socket.passes(seq, len) {
+            return;
+        }
+        self.conn.take_body(&mut self.socket);
+        if let Some(from) = self.enter_sent(packet, seq) {
+            self.read::<true>(from, packet.bytes);
+        }
+        self.conn.note_body(&mut self.socket);
+    }
+
+    fn enter_sent(&mut self, packet: Packet<'_>, seq: u32) -> Option<u64> {
         let conn = &mut *self.conn;
         if !packet.bytes.is_empty() {
             conn.spoken_to::<Host>();
@@ -120,10 +136,10 @@ impl Connection {
             settle::exchanges(conn, &mut Host, self.streams);
         }
         if packet.bytes.is_empty() && !packet.fin {
-            return;
+            return None;
         }
         let side = &mut conn.outbound;
-        let from = side.position(sequence(self.bases, [packet.from; 2], OUTBOUND));
+        let from = side.position(seq);
         let until = from.wrapping_add(length(packet.bytes));
         side.seen = side.seen.max(until);
         if packet.fin {
@@ -131,12 +147,12 @@ impl Connection {
         }
         if side.phase == side::OPAQUE {
             conn.turned = 1;
-            return;
+            return None;
         }
         if !packet.fin && (until < side.want || (until == side.want && side.phase != side::BODY)) {
-            return;
+            return None;
         }
-        self.read::<true>(from, packet.bytes);
+        Some(from)
     }
 
     fn read<const OUT: bool>(&mut self, from: u64, bytes: &[u8]) {
@@ -154,12 +170,14 @@ impl Connection {
 
     /// The send hook's settlement.
     pub(crate) fn exchanges(&mut self) {
+        self.conn.take_body(&mut self.socket);
         settle::exchanges(&mut self.conn, &mut Host, self.streams);
     }
 
     /// The snapshot pass. It leaves out a connection that rests; here it does not, so as to see that nothing was left out. Where a
     /// hook ran ahead TCP is about to move, or what the hook saw never was.
     pub(crate) fn positions(&mut self) {
+        self.conn.take_body(&mut self.socket);
         let before = Host::posts();
         settle::positions(&mut self.conn, &mut Host, self.streams);
         let is_ahead = [self.conn.inbound.seen, self.conn.outbound.seen] != self.streams;
@@ -183,6 +201,7 @@ impl Connection {
 
     /// The socket's end.
     pub(crate) fn close(&mut self) {
+        self.conn.take_body(&mut self.socket);
         settle::close(&mut self.conn, &mut Host, self.streams);
     }
 }
