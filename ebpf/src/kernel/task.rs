@@ -12,6 +12,9 @@ use super::globals::{field, offset, state};
 /// `PF_KTHREAD` (`include/linux/sched.h`).
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
+/// Bits of a process id (`PID_MAX_LIMIT` in `include/linux/threads.h`).
+const ID_BITS: u32 = 22;
+
 /// A kernel pointer to a task.
 #[derive(Clone, Copy)]
 pub(super) struct Task(*const u8);
@@ -37,10 +40,16 @@ impl Task {
     }
 
     /// What tells its process from all others of this host, also from later ones of the same id: of the start time the lower
-    /// 42 bits, and the id, which has at most 22 (`PID_MAX_LIMIT` in `include/linux/threads.h`).
+    /// 42 bits, and the id.
     #[inline(always)]
     pub(super) fn process(self) -> u64 {
-        (self.started() << 22) | u64::from(self.group())
+        (self.started() << ID_BITS) | u64::from(self.group())
+    }
+
+    /// Whether its process has the id of `process`.
+    #[inline(always)]
+    pub(super) fn has_id_of(self, process: u64) -> bool {
+        process & ((1 << ID_BITS) - 1) == u64::from(self.group())
     }
 
     /// When its process began, nanoseconds of `CLOCK_BOOTTIME`.
