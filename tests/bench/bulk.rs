@@ -1,17 +1,21 @@
 //! Bulk TCP and UDP by iperf3, over loopback and over a veth pair, without and with the agent.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use aya::sys::{Stats, enable_stats};
+use serde_json::{Value, json};
 use sockmeter_tests::process::Process;
 use sockmeter_tests::wait;
 
 use crate::Effort;
-use crate::empty::Empty;
+use crate::empty::{self, Empty};
 use crate::load;
-use crate::pairs::{Pairs, Spread, alternate};
+use crate::meter::ended_children;
+use crate::pairs::{Pairs, Spread, alternate, float};
+use crate::programs;
 use crate::report::{Part, Table, Target};
 use crate::stage::Stage;
 
@@ -78,15 +82,55 @@ fn listens(stage: &Stage) -> Result<bool> {
     }))
 }
 
+/// What the programs of an agent take of the processor time of both ends.
+struct Share {
+    /// Runs of any program for each gigabyte that arrived.
+    runs: f64,
+    /// As the kernel measures it, percent: its own measuring is in it.
+    raw: f64,
+    /// Less what it says of programs that do nothing.
+    net: f64,
+}
+
+impl Share {
+    fn of(bulk: Bulk, stage: &Stage, seconds: u32, bias: &BTreeMap<&'static str, f64>) -> Result<Self> {
+        let agent = stage.agent()?;
+        let _stats = enable_stats(Stats::RunTime)?;
+        let before = (programs::of_agent(agent.pins())?, ended_children()?);
+        let gigabytes = bulk.measure(stage, seconds)? * f64::from(seconds) / 8.0;
+        let cpu = ended_children()?.saturating_sub(before.1).as_secs_f64();
+        let (mut runs, mut raw, mut measuring) = (0.0, 0.0, 0.0);
+        for (name, now) in programs::of_agent(agent.pins())? {
+            let earlier = before.0.get(&name).copied().unwrap_or_default();
+            let count = float(now.count - earlier.count);
+            runs += count;
+            raw += now.time.saturating_sub(earlier.time).as_secs_f64();
+            measuring += count * bias.get(empty::like(&name)).copied().unwrap_or(0.0) / 1e9;
+        }
+        Ok(Self { runs: runs / gigabytes, raw: raw / cpu * 100.0, net: (raw - measuring) / cpu * 100.0 })
+    }
+}
+
 /// The part.
 pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let mut part = Part::new(
         "Bulk TCP and UDP",
         "iperf3 as fast as it goes; gigabits per second that arrived. UDP in datagrams of 1,400 bytes. No port of it is \
-         observed. Both ends are on this machine, so the programs run at both.",
+         observed. Both ends are on this machine, so the programs run at both. Where the pairs spread further than what is aimed at, \
+         the share of the processor time tells more: both ends use all that there is.",
     );
     let mut table = Table::new(&["load", "without, Gbit/s", "with, Gbit/s", "with / without"]);
     let seconds = if effort.quick { 1 } else { 2 };
+    let mut shares = Table::new(&[
+        "load",
+        "runs of programs for each gigabyte",
+        "their share of both ends' CPU, the kernel's measuring included, %",
+        "less that, %",
+    ]);
+    let bias = {
+        let _stats = enable_stats(Stats::RunTime)?;
+        programs::bias(stage, seconds, &mut part)?
+    };
     let mut tcp = Vec::new();
     for (udp, veth, streams) in [false, true]
         .into_iter()
@@ -129,6 +173,17 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         if !udp {
             tcp.extend(pairs.ratios());
         }
+        let share = Share::of(bulk, stage, seconds, &bias)?;
+        part.raw(
+            &format!("{}: programs", bulk.words()),
+            json!({ "runs_per_gigabyte": share.runs, "raw_percent": share.raw, "percent": share.net }),
+        );
+        shares.row([
+            bulk.words(),
+            format!("{:.0}", share.runs),
+            format!("{:.2}", share.raw),
+            format!("{:.2}", share.net),
+        ]);
     }
     let all = Spread::of(&tcp);
     part.target(Target::at_least(
@@ -138,5 +193,6 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         3,
     ));
     part.table(table);
+    part.table(shares);
     Ok(part)
 }

@@ -19,6 +19,7 @@ use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::process::run;
 
 use crate::assembled::{Assembled, Code, elf};
+use crate::floor;
 use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
@@ -43,17 +44,38 @@ fn file() -> Result<Vec<u8>> {
     elf(&programs, &[])
 }
 
+/// The same without those that packets of sockets pass; that for connections keeps something of each.
+fn keeping() -> Result<Vec<u8>> {
+    let programs: Vec<Assembled> = PROGRAMS
+        .into_iter()
+        .filter(|(section, ..)| !section.starts_with("cgroup_skb"))
+        .map(|(section, name, value)| {
+            let does = if section == "sockops" { floor::keeping() } else { Code::default() };
+            Assembled { section, name, code: does.end(value) }
+        })
+        .collect();
+    elf(&programs, &[floor::OURS])
+}
+
 /// The programs, attached as long as this lives.
 pub(crate) struct Empty(Ebpf);
 
 impl Empty {
     /// Attaches them where an agent with this cgroup in scope has its own.
     pub(crate) fn attach(stage: &Stage, group: &Path) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?;
+        Self::attach_all(stage, group, EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?)
+    }
+
+    /// The same, but for packets of sockets; of each connection a value is made in an agent's map that is pinned there.
+    pub(crate) fn attach_keeping(stage: &Stage, group: &Path, pins: &Path) -> Result<Self> {
+        let ebpf = floor::loader(pins).load(&keeping()?).context("cannot load the programs that keep something")?;
+        Self::attach_all(stage, group, ebpf)
+    }
+
+    fn attach_all(stage: &Stage, group: &Path, mut ebpf: Ebpf) -> Result<Self> {
         let btf = Btf::from_sys_fs()?;
         let group = File::open(group)?;
-        for (_, name, _) in PROGRAMS.into_iter().filter(|(_, name, _)| *name != PASS) {
-            let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        for (name, program) in ebpf.programs_mut().filter(|(name, _)| *name != PASS) {
             stage
                 .here
                 .enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))
@@ -128,9 +150,9 @@ pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration
     Ok(took)
 }
 
-/// The same for the kernel's own walk over what is kept in sockets, in the agent's map of that.
-pub(crate) fn scans(agent: &Agent<'_>, count: usize) -> Result<Vec<Duration>> {
-    let program = Assembled { section: "iter/bpf_sk_storage_map", name: "empty_scan", code: Code::default().end(0) };
+/// The same for the kernel's own walk over what is kept in sockets, in the agent's map of that, with a program that does this.
+pub(crate) fn scans(agent: &Agent<'_>, count: usize, does: Code) -> Result<Vec<Duration>> {
+    let program = Assembled { section: "iter/bpf_sk_storage_map", name: "empty_scan", code: does.end(0) };
     let folder = tempfile::tempdir()?;
     let (object, pin) = (folder.path().join("scan.o"), pin_dir());
     fs::write(&object, elf(&[program], &[])?)?;
@@ -155,8 +177,8 @@ fn scan(pin: &Path) -> Result<Duration> {
 /// Which empty program is like one of ours.
 pub(crate) fn like(name: &str) -> &'static str {
     match name {
-        "packet_received" | "floor_received" | "floor_finds_received" => "empty_received",
-        "packet_sent" | "floor_sent" | "floor_finds_sent" | "floor_body_sent" => "empty_sent",
+        "packet_received" | "floor_received" | "floor_finds_received" | "floor_some_received" => "empty_received",
+        "packet_sent" | "floor_sent" | "floor_finds_sent" | "floor_body_sent" | "floor_some_sent" => "empty_sent",
         "interface_receives" => "empty_interface_receives",
         "interface_sends" | "floor_sends" => "empty_interface_sends",
         "connection_changes" => "empty_events",

@@ -28,18 +28,25 @@ const KTIME_GET_NS: i32 = 5;
 const SKB_LOAD_BYTES: i32 = 26;
 const SK_STORAGE_GET: i32 = 107;
 const RINGBUF_OUTPUT: i32 = 130;
+const PROBE_READ_KERNEL: i32 = 113;
 const GET_CURRENT_TASK_BTF: i32 = 158;
 
-/// Ours, which these programs look up in too: what they keep of each socket, and of each observed connection.
-const OURS: [Map; 2] = [("SOCKET", [24, 4, 48, 0, 1]), ("CONN", [24, 4, 1784, 0, 1])];
+/// Ours, which these programs look up in too: what is kept of each socket.
+pub(crate) const OURS: Map = ("SOCKET", [24, 4, 48, 0, 1]);
 
-/// What each program does that only looks up, for the table.
-pub(crate) const FINDING: [(&str, &str); 3] = [
+/// What each program does that also looks up, for the table.
+pub(crate) const FINDING: [(&str, &str); 5] = [
     ("floor_finds_received", "finds what is kept of the socket"),
     ("floor_finds_sent", "finds what is kept of the socket, and asks which process runs"),
+    ("floor_body_sent", "finds that, asks which process runs, and copies the headers (64 MiB answers)"),
     (
-        "floor_body_sent",
-        "finds that and what is kept of the connection, asks which process runs, and copies the headers",
+        "floor_some_received",
+        "finds that, copies the headers, and of a request does what the first line says (1 MiB answers)",
+    ),
+    (
+        "floor_some_sent",
+        "finds that, asks which process runs, copies the headers, and of an answer's head does what the second line says (1 MiB \
+         answers)",
     ),
 ];
 
@@ -95,6 +102,51 @@ fn finding(map: &'static str, then: Code) -> Code {
     Code::default().push(0x79, [2, 6], 168, 0).push(0x15, [2, 0], over, 0).then(find)
 }
 
+/// Makes a value of `SOCKET` for a connection that begins (`struct bpf_sock_ops`: `op`, `sk`): `BPF_SOCK_OPS_TCP_CONNECT_CB` and
+/// `BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB`.
+pub(crate) fn keeping() -> Code {
+    let make = Code::default().map(1, "SOCKET").set(3, 0).set(4, 1).call(SK_STORAGE_GET);
+    let over = i16::try_from(make.len()).unwrap_or(i16::MAX);
+    let make = Code::default().push(0x79, [2, 1], 184, 0).push(0x15, [2, 0], over, 0).then(make);
+    let over = i16::try_from(make.len()).unwrap_or(i16::MAX);
+    // To `make` from the one, over it from whatever is not the other.
+    Code::default().push(0x61, [3, 1], 0, 0).push(0x15, [3, 0], 1, 3).push(0x55, [3, 0], over, 5).then(make)
+}
+
+/// Of a socket that is passed over (`struct bpf_iter__bpf_sk_storage_map`: `sk`, `value`) 16 bytes that no walk looks at, as its
+/// sequence numbers are (`struct tcp_sock` has 2 KiB and more), and what is kept of it.
+pub(crate) fn looking() -> Code {
+    const FAR: i32 = 1536;
+    let look = Code::default().copy(3, 6).push(0x07, [3, 0], 0, FAR).copy(1, 10).push(0x07, [1, 0], 0, -16);
+    let look = look.set(2, 16).call(PROBE_READ_KERNEL).push(0x79, [1, 7], 24, 0);
+    let over = i16::try_from(look.len()).unwrap_or(i16::MAX);
+    let begin = Code::default().push(0x79, [6, 1], 16, 0).push(0x79, [7, 1], 24, 0);
+    begin.push(0x15, [6, 0], over + 1, 0).push(0x15, [7, 0], over, 0).then(look)
+}
+
+/// A loader that takes `OURS` of an agent whose maps are pinned there.
+pub(crate) fn loader(pins: &Path) -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    loader.map_pin_path(OURS.0, pins.join("maps").join(OURS.0));
+    loader
+}
+
+/// Copies so many bytes of the packet, from its network header on. The context is in register 6.
+fn copying(bytes: i32) -> Code {
+    let begin = Code::default().copy(1, 6).set(2, 0).copy(3, 10).push(0x07, [3, 0], 0, -bytes);
+    begin.set(4, bytes).call(SKB_LOAD_BYTES)
+}
+
+/// Does this if the payload begins so, behind the headers that TCP over IPv4 has with time stamps (RFC 9293 3.1, RFC 7323 3.2).
+fn if_begins(first: [u8; 4], does: Code) -> Code {
+    const HEADERS: i32 = 20 + 32;
+    let does = Code::default().copy(1, 6).then(does);
+    let over = |code: &Code| i16::try_from(code.len()).unwrap_or(i16::MAX);
+    let look = Code::default().push(0x61, [1, 10], -4, 0).push(0x55, [1, 0], over(&does), i32::from_le_bytes(first));
+    let look = look.then(does);
+    copying(HEADERS + 4).push(0x55, [0, 0], over(&look), 0).then(look)
+}
+
 /// Nanoseconds per run of each of `FINDING` while `load` runs beside an agent whose maps are pinned there.
 pub(crate) fn finds(
     stage: &Stage,
@@ -104,22 +156,17 @@ pub(crate) fn finds(
 ) -> Result<Vec<(&'static str, f64)>> {
     let begin = |then: Code| Code::default().copy(6, 1).then(then).end(1);
     let who = || Code::default().call(GET_CURRENT_TASK_BTF);
-    let headers = Code::default().copy(1, 6).set(2, 0).copy(3, 10).push(0x07, [3, 0], 0, -40).set(4, 40);
-    let body = who().then(finding("CONN", headers.call(SKB_LOAD_BYTES)));
+    let (received, sent) = ("cgroup_skb/ingress", "cgroup_skb/egress");
     let programs = [
-        Assembled {
-            section: "cgroup_skb/ingress",
-            name: "floor_finds_received",
-            code: begin(finding("SOCKET", Code::default())),
-        },
-        Assembled { section: "cgroup_skb/egress", name: "floor_finds_sent", code: begin(finding("SOCKET", who())) },
-        Assembled { section: "cgroup_skb/egress", name: "floor_body_sent", code: begin(finding("SOCKET", body)) },
-    ];
-    let mut loader = EbpfLoader::new();
-    for (name, _) in OURS {
-        loader.map_pin_path(name, pins.join("maps").join(name));
-    }
-    let mut ebpf = loader.load(&elf(&programs, &OURS)?).context("cannot load the programs that only look up")?;
+        (received, "floor_finds_received", Code::default()),
+        (sent, "floor_finds_sent", who()),
+        (sent, "floor_body_sent", who().then(copying(40))),
+        (received, "floor_some_received", if_begins(*b"GET ", reading(96, Code::default()))),
+        (sent, "floor_some_sent", who().then(if_begins(*b"HTTP", reading(288, recording(288))))),
+    ]
+    .map(|(section, name, then)| Assembled { section, name, code: begin(finding("SOCKET", then)) });
+    let maps = [OURS, MAPS[0]];
+    let mut ebpf = loader(pins).load(&elf(&programs, &maps)?).context("cannot load the programs that only look up")?;
     let btf = Btf::from_sys_fs()?;
     let group = File::open(&stage.group.path)?;
     for name in names {
@@ -136,8 +183,9 @@ fn per_run(ebpf: &Ebpf, name: &str) -> Result<f64> {
     Ok(info.run_time().as_secs_f64() * 1e9 / float(info.run_count()))
 }
 
-/// Nanoseconds per run of each, as the kernel measures them, while `load` runs.
-pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, f64)>> {
+/// Runs `load` while these programs are attached and their ring is read; what it gives, the programs, and how many records there
+/// were.
+pub(crate) fn beside<T>(stage: &Stage, load: impl FnOnce() -> Result<T>) -> Result<(T, Ebpf, u64)> {
     let programs = [
         Assembled { section: "cgroup_skb/ingress", name: "floor_received", code: reading(96, Code::default()) },
         Assembled { section: "cgroup_skb/egress", name: "floor_sent", code: reading(288, recording(288)) },
@@ -153,7 +201,7 @@ pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Resul
     let mut ring = RingBuf::try_from(ebpf.take_map("RING").context("no ring")?)?;
     let over = AtomicBool::new(false);
     let mut records = 0_u64;
-    thread::scope(|scope| {
+    let given = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 while ring.next().is_some() {
@@ -167,6 +215,12 @@ pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Resul
         over.store(true, Ordering::Relaxed);
         result
     })?;
+    Ok((given, ebpf, records))
+}
+
+/// Nanoseconds per run of each, as the kernel measures them, while `load` runs.
+pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, f64)>> {
+    let ((), ebpf, records) = beside(stage, load)?;
     let mut found = Vec::new();
     for (name, _) in WORDS {
         found.push((name, per_run(&ebpf, name)?));

@@ -15,13 +15,14 @@ use sockmeter_tests::agent::Agent;
 use sockmeter_tests::process::Process;
 
 use crate::Effort;
-use crate::empty;
+use crate::assembled::Code;
 use crate::holder;
 use crate::interrupt;
 use crate::meter::{Scrape, allocated, map_memory, milliseconds, resident, scrape};
 use crate::pairs::{Spread, float};
 use crate::report::{Part, Table, Target, mebibytes};
 use crate::stage::{OBSERVED, Stage};
+use crate::{empty, floor};
 
 /// A second port of the observed service, for held connections.
 const HELD: u16 = 8090;
@@ -146,7 +147,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut live = Live::default();
     let (mut open, mut none) = (0, 0.0);
     let mut each = Vec::new();
-    let mut walks_of_none = [0.0; 2];
+    let mut walks_of_none = [0.0; 3];
     for sockets in steps {
         let before = allocated()?;
         live.open(stage, sockets - open, false)?;
@@ -162,16 +163,18 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         point.row(table, format!("{sockets}, not observed"));
         part.raw(&format!("{sockets} sockets"), point.json());
         let spread = |took: Vec<Duration>| Spread::of(&took.into_iter().map(milliseconds).collect::<Vec<_>>());
-        let scan = spread(empty::scans(&agent, scrapes)?);
+        let scan = spread(empty::scans(&agent, scrapes, Code::default())?);
+        let look = spread(empty::scans(&agent, scrapes, floor::looking())?);
         let pass = spread(empty::passes(&stage.here, scrapes)?);
         part.raw(&format!("{sockets} sockets, walk over storages with an empty program"), scan.json());
+        part.raw(&format!("{sockets} sockets, walk over storages with one that looks at each socket"), look.json());
         part.raw(&format!("{sockets} sockets, walk over connections with an empty program"), pass.json());
-        let walks = [scan.median, pass.median];
+        let walks = [scan.median, look.median, pass.median];
         if open == 0 {
             (none, walks_of_none) = (point.cpu.median, walks);
         } else {
             let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
-            let walks = [of_one(walks[0] - walks_of_none[0]), of_one(walks[1] - walks_of_none[1])];
+            let walks = [0, 1, 2].map(|walk| of_one(walks[walk] - walks_of_none[walk]));
             each.push((open, of_one(point.cpu.median - none), walks, stored));
             part.raw(&format!("{sockets} sockets, bytes kept in each that is new"), json!(stored));
         }
@@ -180,11 +183,12 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         "live sockets",
         "CPU per scrape and socket, ns",
         "the kernel's walk over storages with an empty program, ns",
+        "with one that copies 16 bytes of each socket, ns",
         "that over connections, ns",
         "kept in each that is new, bytes",
     ]);
-    for (sockets, nanoseconds, [scan, pass], stored) in &each {
-        let numbers = [nanoseconds, scan, pass, stored].map(|number| format!("{number:.0}"));
+    for (sockets, nanoseconds, [scan, look, pass], stored) in &each {
+        let numbers = [nanoseconds, scan, look, pass, stored].map(|number| format!("{number:.0}"));
         linear.row([sockets.to_string()].into_iter().chain(numbers).collect::<Vec<_>>());
     }
     if let Some((sockets, nanoseconds, ..)) = each.last() {
@@ -199,7 +203,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     live.open(stage, 10_000, true)?;
     let stored = float(allocated()?.saturating_sub(before)) / 10_000.0;
     linear.row(
-        ["10000, half of them observed", "-", "-", "-"]
+        ["10000, half of them observed", "-", "-", "-", "-"]
             .map(str::to_owned)
             .into_iter()
             .chain([format!("{stored:.0}")])

@@ -230,13 +230,14 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     Ok(part)
 }
 
-/// What looking up takes: of sockets that are not observed, and of bodies that are sent.
+/// What looking up takes: of sockets that are not observed, of bodies that are sent, and of packets few of which have heads.
 fn finding(stage: &Stage, seconds: u32, bias: &BTreeMap<&'static str, f64>) -> Result<Vec<(&'static str, f64)>> {
     let agent = stage.agent_of_nginx()?;
     let measure =
         |names: &[&'static str], load: Load| floor::finds(stage, agent.pins(), names, || load.run(stage, seconds));
     let mut found = measure(&["floor_finds_received", "floor_finds_sent"], Load::KeptUnobserved)?;
     found.extend(measure(&["floor_body_sent"], Load::LongBodiesObserved)?);
+    found.extend(measure(&["floor_some_received", "floor_some_sent"], Load::BodiesObserved)?);
     Ok(found.into_iter().map(|(name, raw)| (name, raw - bias.get(empty::like(name)).copied().unwrap_or(0.0))).collect())
 }
 
@@ -253,7 +254,7 @@ fn judge(part: &mut Part, load: Load, name: &str, net: f64) {
 }
 
 /// What the kernel says of programs that do nothing, in nanoseconds per run, by name of the empty program.
-fn bias(stage: &Stage, seconds: u32, part: &mut Part) -> Result<BTreeMap<&'static str, f64>> {
+pub(crate) fn bias(stage: &Stage, seconds: u32, part: &mut Part) -> Result<BTreeMap<&'static str, f64>> {
     let empty = Empty::attach(stage, &stage.group.path)?;
     let mut found: BTreeMap<&'static str, f64> = BTreeMap::new();
     for load in [Load::KeptUnobserved, Load::Clients] {
