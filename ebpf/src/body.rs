@@ -3,7 +3,8 @@
 //! `walk`.
 //!
 //! Whoever holds the socket's lock notes it, and whoever is about to read, to settle or to end the connection takes it back
-//! first. A request that comes meanwhile waits as it does while nothing is sent: until the body has ended, or for a pass.
+//! first. What comes in meanwhile is read as ever; what it leaves to whoever sends waits as it does while nothing is sent: until
+//! the body has ended, or for a pass.
 
 use crate::conn::Conn;
 use crate::http::side::BODY;
@@ -14,12 +15,13 @@ use crate::socket::Socket;
 const FARTHEST: u64 = 1 << 30;
 
 impl Conn {
-    /// Notes with its socket that nothing but a body is sent, if that is so. The socket's lock is held.
+    /// Notes with its socket that nothing but a body is sent, if that is so and nothing else is to be done at a send. The socket's
+    /// lock is held.
     #[inline(always)]
     pub fn note_body(&self, socket: &mut Socket) {
         let side = &self.outbound;
-        // In the middle of a body nothing can have become complete, and what came in was read before the answer began.
-        if side.phase != BODY || side.seen >= side.want || self.inbound.stashed != 0 || self.waits() {
+        // In the middle of a body nothing can become complete.
+        if side.phase != BODY || side.seen >= side.want || self.waits() {
             return;
         }
         let left = side.want - side.seen;
@@ -31,9 +33,11 @@ impl Conn {
     #[inline(always)]
     pub fn take_body(&mut self, socket: &mut Socket) {
         if let Some(seq) = socket.take_body() {
-            let seen = self.outbound.position(seq);
-            if seen > self.outbound.seen {
-                self.outbound.seen = seen;
+            let side = &mut self.outbound;
+            let seen = side.position(seq);
+            // Anything else was not noted of this body.
+            if side.phase == BODY && seen > side.seen && seen < side.want {
+                side.seen = seen;
             }
         }
     }
@@ -98,10 +102,9 @@ mod tests {
     #[test]
     fn nothing_is_noted_while_there_is_something_else_to_look_at() {
         type Change = fn(&mut Conn);
-        let changes: [Change; 7] = [
+        let changes: [Change; 6] = [
             |conn| conn.outbound.phase = START,
             |conn| conn.outbound.seen = conn.outbound.want,
-            |conn| conn.inbound.stashed = 1,
             |conn| conn.answered += 1,
             |conn| conn.cut = 1,
             |conn| conn.resume = 1,
@@ -113,6 +116,21 @@ mod tests {
             conn.note_body(&mut socket);
             assert!(!socket.passes(BASE.wrapping_add(100), 10));
         }
+    }
+
+    #[test]
+    fn what_was_not_noted_of_this_body_moves_nothing() {
+        let (mut conn, mut socket) = sending(100, 1_000);
+        for seen in [99, 1_000, 1_001, u32::MAX / 2] {
+            socket.note_body(BASE.wrapping_add(seen), BASE.wrapping_add(seen).wrapping_add(1));
+            conn.take_body(&mut socket);
+            assert_eq!(conn.outbound.seen, 100, "{seen}");
+        }
+        conn.note_body(&mut socket);
+        assert!(socket.passes(BASE.wrapping_add(100), 10));
+        conn.outbound.phase = START;
+        conn.take_body(&mut socket);
+        assert_eq!(conn.outbound.seen, 100);
     }
 
     #[test]

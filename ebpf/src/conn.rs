@@ -53,7 +53,7 @@ pub struct Early {
     pub ended: u64,
 }
 
-/// One observed connection. What every packet needs comes first, and each group of fields that are used together begins with a
+/// One observed connection. What every packet needs comes first (but for those that `note_body` lets pass), and each group of fields that are used together begins with a
 /// cache line: the kernel puts eight bytes of its own in front of a socket's value, and the whole into a block of 2 KiB
 /// (`include/linux/bpf_local_storage.h`, `struct bpf_local_storage_elem`).
 #[repr(C)]

@@ -1,8 +1,9 @@
 //! Version, names and numbers of the maps. Their capacities are defaults that user space may override at load time.
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
-/// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap.
-pub const VERSION: u32 = 6;
+/// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap. 7: what
+/// `Socket::note_body` notes in fields that were there, which no older version would understand.
+pub const VERSION: u32 = 7;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 

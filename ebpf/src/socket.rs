@@ -146,7 +146,7 @@ impl Socket {
         true
     }
 
-    /// Whether a body is noted. Earlier versions cleared only the numbers.
+    /// Whether a body is noted.
     #[inline(always)]
     #[must_use]
     pub const fn sends_body(&self) -> bool {

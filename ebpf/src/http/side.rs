@@ -43,7 +43,7 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Side {
     /// The first position that has not been looked at and must be. In a body: where it ends.
     pub want: u64,
-    /// The highest position that passed the hook. May run ahead of what TCP accepted.
+    /// The highest position that passed the hook, but for what `Conn::note_body` noted. May run ahead of what TCP accepted.
     pub seen: u64,
     /// Position of the FIN, once one was seen.
     pub fin: u64,

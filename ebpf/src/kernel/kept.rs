@@ -19,7 +19,7 @@ use super::tcp::{CLOSE, Tcp};
 
 /// Keeps a segment that came while another CPU makes its connection: that one saw the end of the handshake, and `begin` did
 /// not run yet (`tcp_check_req`, net/ipv4/tcp_minisocks.c: `req_stolen`). TCP takes it when that CPU lets the socket go, and
-/// what is sent next, or comes next, has it read. 0.
+/// what comes next, or is sent next and not within a body, has it read. 0.
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn keep_unborn(skb: *mut __sk_buff) -> u32 {
     let sk = socket(skb);

@@ -78,7 +78,8 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     if let Kind::Observed(conn, sk, socket) = Kind::of::<true>(skb) {
         touch::for_body(conn);
         conn.take_body(socket);
-        // In the middle of a body nothing can have become complete, and what came in was read before the answer began.
+        let mut unread = false;
+        // In the middle of a body nothing can have become complete, and what came in early was read before the answer began.
         if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
             touch::for_answer(conn);
             let Some(tcp) = Tcp::of(sk) else {
@@ -86,6 +87,7 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
             };
             let received = tcp.received();
             kept::read(conn, tcp, skb, received);
+            unread = settle::missed(&conn.inbound, received);
             if conn.waits() && !kept::is_unread(conn, tcp, received) {
                 settle_exchanges(conn, received, tcp.sent(tcp.state()));
             }
@@ -94,7 +96,9 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
         if note_sent(skb, conn, &raw mut sending) != 0 {
             read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
         }
-        conn.note_body(socket);
+        if !unread {
+            conn.note_body(socket);
+        }
     }
     PASS
 }

@@ -35,7 +35,7 @@ pub(super) fn for_answer(conn: &Conn) {
     entry(conn, conn.emitted);
 }
 
-/// What noting a piece of a body looks at that is sent.
+/// What sending looks at in any case.
 #[inline(always)]
 pub(super) fn for_body(conn: &Conn) {
     touch(&raw const conn.outbound);

@@ -22,7 +22,7 @@ use crate::exact::{ended, exact, unattributed};
 const BODY: u64 = 100_000;
 
 /// Closing this socket resets the connection.
-fn reset(stream: &TcpStream) -> Result<()> {
+pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
     Ok(setsockopt(stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?)
 }
 

@@ -156,6 +156,12 @@ fn a_layout_without_batches_is_taken_over_without_a_gap() -> Result<()> {
     })
 }
 
+/// Version 6 noted nothing of bodies.
+#[test]
+fn a_layout_without_bodies_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| set_version(pins, 6))
+}
+
 /// Removes what came with version 6.
 fn without_batch(pins: &Path) -> Result<()> {
     Ok(fs::remove_file(pins.join("maps/BOOK_BATCH"))?)
@@ -190,7 +196,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 6\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 7\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
@@ -198,7 +204,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     assert_eq!(refused.status.code(), Some(3));
     // It goes on counting, for whoever knows it.
     play(&here, "127.0.0.1", 8080, &posts)?;
-    set_version(&pins, 6)?;
+    set_version(&pins, 7)?;
     let agent = Agent::start_pinned(&here, &[], pins)?;
     let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
     assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);

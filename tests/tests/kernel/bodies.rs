@@ -1,0 +1,143 @@
+//! A long answer while it is sent: what a page says in the middle of it, and what an end in the middle leaves. How bytes are sent
+//! is `sending`'s.
+
+use std::net::{TcpListener, TcpStream};
+
+use anyhow::{Context as _, Result};
+use sockmeter_tests::agent::Agent;
+use sockmeter_tests::connection::Request;
+use sockmeter_tests::message::{Wire, number};
+use sockmeter_tests::namespace::Namespace;
+use sockmeter_tests::page::Page;
+use sockmeter_tests::server::Counted;
+use sockmeter_tests::tally::{Sides, Tally, whole};
+
+use crate::ends::reset;
+use crate::equal_books::balanced;
+use crate::exact::{ended, exact, unattributed};
+
+/// What is written at once.
+const PIECE: usize = 50_000;
+/// Pieces of an answer.
+const PIECES: usize = 40;
+const LENGTH: usize = PIECE * PIECES;
+
+/// Both ends of a connection to port 8080.
+fn connected() -> Result<[Wire; 2]> {
+    let listener = TcpListener::bind("127.0.0.1:8080")?;
+    let client = TcpStream::connect("127.0.0.1:8080")?;
+    Ok([client, listener.accept()?.0].map(Wire::new))
+}
+
+/// The same, and a request that was taken.
+fn asked(request: &Request) -> Result<[Wire; 2]> {
+    let [mut client, mut server] = connected()?;
+    client.write(&request.head())?;
+    server.head()?.context("no request")?;
+    Ok([client, server])
+}
+
+/// The head of the answer.
+fn begin([client, server]: &mut [Wire; 2]) -> Result<()> {
+    server.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").as_bytes())?;
+    client.head()?.context("no answer")?;
+    Ok(())
+}
+
+/// So many pieces of it, one after the other.
+fn go_on([client, server]: &mut [Wire; 2], pieces: usize) -> Result<()> {
+    for _ in 0..pieces {
+        server.write_body(number(PIECE))?;
+        client.skip(number(PIECE))?;
+    }
+    Ok(())
+}
+
+/// Every byte so far is open, in both directions, and the books balance.
+fn all_is_open(page: &Page, [client, server]: &[Wire; 2]) {
+    for (direction, bytes) in [("inbound", client.sent()), ("outbound", server.sent())] {
+        let labels = format!("{{direction=\"{direction}\",service=\"scheduler\"}}");
+        let of = |family: &str| page.get(&format!("{family}{labels}")).map(whole);
+        assert_eq!(of("sockmeter_service_open_bytes"), Some(bytes), "{direction}");
+        assert_eq!(of("sockmeter_service_stream_bytes_total"), Some(bytes), "{direction}");
+        assert_eq!(page.get(&format!("sockmeter_ledger_imbalance_bytes{labels}")), Some(0.0), "{direction}");
+    }
+}
+
+fn counted([client, server]: &[Wire; 2], exchanges: u64) -> Counted {
+    Counted { connections: 1, exchanges, inbound: client.sent(), outbound: server.sent() }
+}
+
+#[test]
+fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let request = Request::get("/long");
+    let ends = namespace.enter(|| {
+        let mut ends = asked(&request)?;
+        begin(&mut ends)?;
+        for _ in 0..4 {
+            // With a page in front of them, and without one between.
+            all_is_open(&agent.scrape()?, &ends);
+            go_on(&mut ends, PIECES / 8)?;
+            all_is_open(&agent.scrape()?, &ends);
+            go_on(&mut ends, PIECES / 8)?;
+        }
+        Ok(ends)
+    })?;
+    let all = counted(&ends, 1);
+    drop(ends);
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/long", all, number(LENGTH));
+    exact(&agent, &clients, all)?;
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let request = Request::get("/half");
+    let ends = namespace.enter(|| {
+        let mut ends = asked(&request)?;
+        begin(&mut ends)?;
+        go_on(&mut ends, PIECES / 2)?;
+        Ok(ends)
+    })?;
+    let all = counted(&ends, 1);
+    drop(ends);
+    let page = ended(&agent, all)?;
+    let mut clients = Tally::default();
+    clients.add(
+        "GET",
+        "/half",
+        "200",
+        Sides { inbound: all.inbound, outbound: all.outbound, request_body: 0 },
+        number(LENGTH / 2),
+    );
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    balanced(&page);
+    Ok(())
+}
+
+/// The reset is the only packet behind the last piece, and nothing is sent on the server's socket any more.
+#[test]
+fn an_answer_that_nobody_asked_for_was_seen_as_far_as_it_went() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let ends = namespace.enter(|| {
+        let mut ends = connected()?;
+        begin(&mut ends)?;
+        go_on(&mut ends, PIECES / 2)?;
+        reset(ends[0].stream())?;
+        Ok(ends)
+    })?;
+    let all = counted(&ends, 0);
+    let [client, mut server] = ends;
+    drop(client);
+    assert!(server.head().is_err(), "the connection was not reset");
+    let page = ended(&agent, all)?;
+    assert_eq!(unattributed(&page, "not_http"), [0, all.outbound]);
+    balanced(&page);
+    Ok(())
+}
