@@ -76,7 +76,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     if let Kind::Observed(conn, sk, socket) = Kind::of::<true>(skb) {
-        touch::for_body(conn);
+        touch::for_sending(conn);
         conn.take_body(socket);
         let mut unread = false;
         // In the middle of a body nothing can have become complete, and what came in early was read before the answer began.

@@ -37,7 +37,7 @@ pub(super) fn for_answer(conn: &Conn) {
 
 /// What sending looks at in any case.
 #[inline(always)]
-pub(super) fn for_body(conn: &Conn) {
+pub(super) fn for_sending(conn: &Conn) {
     touch(&raw const conn.outbound);
     touch(&raw const conn.outbound.phase);
     touch(&raw const conn.inbound.stashed);
