@@ -20,6 +20,7 @@ use sockmeter_tests::process::run;
 
 use crate::assembled::{Assembled, Code, elf};
 use crate::floor;
+use crate::pairs::float;
 use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
@@ -44,11 +45,12 @@ fn file() -> Result<Vec<u8>> {
     elf(&programs, &[])
 }
 
-/// The same without those that packets of sockets pass; that for connections keeps something of each.
+/// The same without those that packets of sockets pass and that for what the interface sends, in whose places are `floor`'s; that
+/// for connections keeps something of each.
 fn keeping() -> Result<Vec<u8>> {
     let programs: Vec<Assembled> = PROGRAMS
         .into_iter()
-        .filter(|(section, ..)| !section.starts_with("cgroup_skb"))
+        .filter(|(section, ..)| !section.starts_with("cgroup_skb") && *section != "classifier/sent")
         .map(|(section, name, value)| {
             let does = if section == "sockops" { floor::keeping() } else { Code::default() };
             Assembled { section, name, code: does.end(value) }
@@ -84,8 +86,23 @@ impl Empty {
         Ok(Self(ebpf))
     }
 
+    /// Nanoseconds per run of each that runs often while `load` does.
+    pub(crate) fn per_run(&self, load: impl FnOnce() -> Result<()>) -> Result<BTreeMap<&'static str, f64>> {
+        let before = self.read()?;
+        load()?;
+        let mut found = BTreeMap::new();
+        for (name, (time, count)) in self.read()? {
+            let (time_before, count_before) = before.get(name).copied().unwrap_or_default();
+            let count = count - count_before;
+            if count >= 5000 {
+                found.insert(name, time.saturating_sub(time_before).as_secs_f64() * 1e9 / float(count));
+            }
+        }
+        Ok(found)
+    }
+
     /// Time and number of runs of each.
-    pub(crate) fn read(&self) -> Result<BTreeMap<&'static str, (Duration, u64)>> {
+    fn read(&self) -> Result<BTreeMap<&'static str, (Duration, u64)>> {
         let mut found = BTreeMap::new();
         for (_, name, _) in PROGRAMS.into_iter().filter(|(_, name, _)| *name != PASS) {
             let program = self.0.program(name).with_context(|| format!("no program {name}"))?;
@@ -177,8 +194,13 @@ fn scan(pin: &Path) -> Result<Duration> {
 /// Which empty program is like one of ours.
 pub(crate) fn like(name: &str) -> &'static str {
     match name {
-        "packet_received" | "floor_received" | "floor_finds_received" | "floor_some_received" => "empty_received",
-        "packet_sent" | "floor_sent" | "floor_finds_sent" | "floor_body_sent" | "floor_some_sent" => "empty_sent",
+        "packet_received"
+        | "floor_received"
+        | "floor_finds_received"
+        | "floor_new_received"
+        | "floor_some_received" => "empty_received",
+        "packet_sent" | "floor_sent" | "floor_finds_sent" | "floor_new_sent" | "floor_body_sent"
+        | "floor_some_sent" => "empty_sent",
         "interface_receives" => "empty_interface_receives",
         "interface_sends" | "floor_sends" => "empty_interface_sends",
         "connection_changes" => "empty_events",

@@ -35,9 +35,11 @@ const GET_CURRENT_TASK_BTF: i32 = 158;
 pub(crate) const OURS: Map = ("SOCKET", [24, 4, 48, 0, 1]);
 
 /// What each program does that also looks up, for the table.
-pub(crate) const FINDING: [(&str, &str); 5] = [
+pub(crate) const FINDING: [(&str, &str); 7] = [
     ("floor_finds_received", "finds what is kept of the socket"),
     ("floor_finds_sent", "finds what is kept of the socket, and asks which process runs"),
+    ("floor_new_received", "finds what is kept of the socket (a connection per request)"),
+    ("floor_new_sent", "finds that, and asks which process runs (a connection per request)"),
     ("floor_body_sent", "finds that, asks which process runs, and copies the headers (64 MiB answers)"),
     (
         "floor_some_received",
@@ -160,6 +162,8 @@ pub(crate) fn finds(
     let programs = [
         (received, "floor_finds_received", Code::default()),
         (sent, "floor_finds_sent", who()),
+        (received, "floor_new_received", Code::default()),
+        (sent, "floor_new_sent", who()),
         (sent, "floor_body_sent", who().then(copying(40))),
         (received, "floor_some_received", if_begins(*b"GET ", reading(96, Code::default()))),
         (sent, "floor_some_sent", who().then(if_begins(*b"HTTP", reading(288, recording(288))))),

@@ -43,7 +43,7 @@ struct Arguments {
     /// Only these parts, in this order; all but `peers` by default
     #[arg(value_enum)]
     parts: Vec<Name>,
-    /// Fewer and shorter measurements: two minutes instead of twelve, and more noise
+    /// Fewer and shorter measurements: a few minutes instead of twenty, and more noise
     #[arg(long)]
     quick: bool,
     /// Where to write `results.json` and `README.md` [default: docs/benchmarks/DATE-MACHINE]

@@ -8,14 +8,15 @@ use anyhow::{Context as _, Result};
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
-use serde_json::json;
+use serde_json::{Value, json};
+use sockmeter_tests::agent::Agent;
 
 use crate::Effort;
 use crate::empty::{self, Empty};
 use crate::floor;
 use crate::http::{Connections, wrk};
 use crate::load;
-use crate::pairs::float;
+use crate::pairs::{Spread, float};
 use crate::report::{Part, Table, Target};
 use crate::stage::{OBSERVED, Stage, UNOBSERVED};
 
@@ -73,7 +74,7 @@ pub(crate) fn of_agent(pins: &Path) -> Result<BTreeMap<String, Runs>> {
 }
 
 /// What runs while programs are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Load {
     KeptUnobserved,
     KeptObserved,
@@ -142,60 +143,53 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let mut part = Part::new(
         "Kernel programs",
         "Nanoseconds per run as the kernel measures them while BPF statistics are on, less what it says of a program of the \
-         same kind that does nothing, attached at the same place under the same load. nginx alone is in scope (a cgroup), so \
-         that \"observed\" means every packet. The share is of one core, at the rate of this load.",
+         same kind that does nothing, attached at the same place under the same load. Medians of three rounds, \
+         quartiles in brackets. nginx alone is in scope (a cgroup), so that \"observed\" means every packet. The share is of one core, at \
+         the rate of this load.",
     );
     let _stats = enable_stats(Stats::RunTime).context("cannot switch BPF statistics on")?;
-    let seconds = if effort.quick { 1 } else { 3 };
-    let bias = bias(stage, seconds, &mut part)?;
+    let (seconds, rounds) = if effort.quick { (1, 1) } else { (2, 3) };
+    let bias = Bias::measure(stage, seconds)?;
+    part.raw("bias in nanoseconds per run", bias.json());
     let mut table =
         Table::new(&["load", "program", "runs", "ns per run, raw", "bias", "ns per run", "share of a core"]);
     let mut verified = BTreeMap::new();
     let mut unwanted = 0;
-    // What ours take to find that a socket is not observed, by the floor's program in the same direction.
-    let mut unobserved: BTreeMap<String, f64> = BTreeMap::new();
     for load in Load::ALL {
         let agent =
             if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };
-        let before = of_agent(agent.pins())?;
         let began = Instant::now();
-        load.run(stage, seconds)?;
+        let found = rounds_of(&agent, rounds, || load.run(stage, seconds))?;
         let took = began.elapsed().as_secs_f64();
-        for (name, after) in of_agent(agent.pins())? {
-            let before = before.get(&name).copied().unwrap_or_default();
-            let count = after.count - before.count;
+        for (name, Rounds { count, raw, verified: instructions }) in found {
             if load != Load::NothingWanted {
                 // Without UDP some are next to nothing.
-                verified.insert(name.clone(), after.verified);
+                verified.insert(name.clone(), instructions);
             } else if name.starts_with("packet_") {
                 unwanted += count;
             }
             // What runs with the clock or with a scrape is measured elsewhere.
-            if count < 5000 || name.starts_with("snapshot_") {
+            if raw.is_empty() || name.starts_with("snapshot_") {
                 continue;
             }
-            let time = after.time.saturating_sub(before.time).as_secs_f64();
-            let raw = time * 1e9 / float(count);
-            let off = bias.get(empty::like(&name)).copied().unwrap_or(0.0);
-            let net = (raw - off).max(0.0);
+            let raw = Spread::of(&raw);
+            let off = bias.of(load, &name);
+            let net = (raw.median - off).max(0.0);
             let share = net * float(count) / 1e7 / took;
             table.row([
                 load.words().to_owned(),
                 name.clone(),
                 count.to_string(),
-                format!("{raw:.1}"),
+                raw.words(1),
                 format!("{off:.1}"),
                 format!("{net:.1}"),
                 format!("{share:.2} %"),
             ]);
             part.raw(
                 &format!("{}: {name}", load.words()),
-                json!({ "runs": count, "raw_ns": raw, "bias_ns": off, "seconds": took }),
+                json!({ "runs": count, "raw_ns": raw.json(), "bias_ns": off, "seconds": took }),
             );
             judge(&mut part, load, &name, net);
-            if load == Load::KeptUnobserved {
-                unobserved.insert(name.replace("packet", "floor"), net);
-            }
         }
         drop(agent);
     }
@@ -206,16 +200,19 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         0,
     ));
     part.table(table);
+    let finding = finding(stage, seconds, &bias)?;
     let mut least = Table::new(&["a program that only ...", "ns per run", "and finds the socket"]);
     for ((name, words), (_, raw)) in
         floor::WORDS.into_iter().zip(floor::measure(stage, || Load::KeptObserved.run(stage, seconds))?)
     {
-        let net = raw - bias.get(empty::like(name)).copied().unwrap_or(0.0);
+        let net = raw - bias.of(Load::KeptObserved, name);
         part.raw(&format!("floor: {name}"), json!({ "raw_ns": raw, "ns": net }));
-        let found = unobserved.get(name).map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns + net));
+        let finds = name.replace("floor", "floor_finds");
+        let finds = finding.iter().find(|(known, _)| *known == finds);
+        let found = finds.map_or_else(|| "-".to_owned(), |(_, ns)| format!("{:.1}", ns + net));
         least.row([words.to_owned(), format!("{net:.1}"), found]);
     }
-    for (name, net) in finding(stage, seconds, &bias)? {
+    for (name, net) in finding {
         part.raw(&format!("floor: {name}"), json!({ "ns": net }));
         let words = floor::FINDING.iter().find(|(known, _)| *known == name).map_or(name, |(_, words)| words);
         least.row([words.to_owned(), format!("{net:.1}"), "-".to_owned()]);
@@ -231,43 +228,89 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
 }
 
 /// What looking up takes: of sockets that are not observed, of bodies that are sent, and of packets few of which have heads.
-fn finding(stage: &Stage, seconds: u32, bias: &BTreeMap<&'static str, f64>) -> Result<Vec<(&'static str, f64)>> {
+fn finding(stage: &Stage, seconds: u32, bias: &Bias) -> Result<Vec<(&'static str, f64)>> {
     let agent = stage.agent_of_nginx()?;
-    let measure =
-        |names: &[&'static str], load: Load| floor::finds(stage, agent.pins(), names, || load.run(stage, seconds));
-    let mut found = measure(&["floor_finds_received", "floor_finds_sent"], Load::KeptUnobserved)?;
-    found.extend(measure(&["floor_body_sent"], Load::LongBodiesObserved)?);
-    found.extend(measure(&["floor_some_received", "floor_some_sent"], Load::BodiesObserved)?);
-    Ok(found.into_iter().map(|(name, raw)| (name, raw - bias.get(empty::like(name)).copied().unwrap_or(0.0))).collect())
+    let mut found = Vec::new();
+    for (load, names) in [
+        (Load::KeptUnobserved, ["floor_finds_received", "floor_finds_sent"].as_slice()),
+        (Load::FreshUnobserved, &["floor_new_received", "floor_new_sent"]),
+        (Load::LongBodiesObserved, &["floor_body_sent"]),
+        (Load::BodiesObserved, &["floor_some_received", "floor_some_sent"]),
+    ] {
+        let raw = floor::finds(stage, agent.pins(), names, || load.run(stage, seconds))?;
+        found.extend(raw.into_iter().map(|(name, raw)| (name, raw - bias.of(load, name))));
+    }
+    Ok(found)
 }
 
 fn judge(part: &mut Part, load: Load, name: &str, net: f64) {
     let wanted = match (load, name) {
-        (Load::KeptUnobserved, "packet_received" | "packet_sent") => 50.0,
-        (Load::KeptObserved | Load::BodiesObserved | Load::LongBodiesObserved, "packet_received" | "packet_sent") => {
-            100.0
-        }
-        (Load::KeptUnobserved, "interface_receives" | "interface_sends") => 20.0,
+        (Load::KeptUnobserved | Load::FreshUnobserved | Load::Clients, "packet_received" | "packet_sent") => 50.0,
+        (
+            Load::KeptObserved | Load::BodiesObserved | Load::LongBodiesObserved | Load::FreshObserved,
+            "packet_received" | "packet_sent",
+        ) => 100.0,
+        (
+            Load::KeptUnobserved | Load::LongBodiesObserved | Load::FreshUnobserved | Load::Datagrams,
+            "interface_receives" | "interface_sends",
+        ) => 20.0,
         _ => return,
     };
     part.target(Target::at_most(&format!("ns of {name}, {}", load.words()), wanted, net, 1));
 }
 
-/// What the kernel says of programs that do nothing, in nanoseconds per run, by name of the empty program.
-pub(crate) fn bias(stage: &Stage, seconds: u32, part: &mut Part) -> Result<BTreeMap<&'static str, f64>> {
-    let empty = Empty::attach(stage, &stage.group.path)?;
-    let mut found: BTreeMap<&'static str, f64> = BTreeMap::new();
-    for load in [Load::KeptUnobserved, Load::Clients] {
-        let before = empty.read()?;
-        load.run(stage, seconds)?;
-        for (name, (time, count)) in empty.read()? {
-            let (time_before, count_before) = before.get(name).copied().unwrap_or_default();
-            let count = count - count_before;
-            if count >= 5000 && !found.contains_key(name) {
-                found.insert(name, time.saturating_sub(time_before).as_secs_f64() * 1e9 / float(count));
+/// What was measured of a program in some rounds of a load.
+#[derive(Default)]
+struct Rounds {
+    /// Runs in all.
+    count: u64,
+    /// Nanoseconds per run of each round in which it ran often.
+    raw: Vec<f64>,
+    /// See `Runs`.
+    verified: u32,
+}
+
+fn rounds_of(agent: &Agent<'_>, rounds: u32, load: impl Fn() -> Result<()>) -> Result<BTreeMap<String, Rounds>> {
+    let mut found: BTreeMap<String, Rounds> = BTreeMap::new();
+    for _ in 0..rounds {
+        let before = of_agent(agent.pins())?;
+        load()?;
+        for (name, after) in of_agent(agent.pins())? {
+            let before = before.get(&name).copied().unwrap_or_default();
+            let count = after.count - before.count;
+            let of_this = found.entry(name).or_default();
+            of_this.count += count;
+            of_this.verified = after.verified;
+            if count >= 5000 {
+                of_this.raw.push(after.time.saturating_sub(before.time).as_secs_f64() * 1e9 / float(count));
             }
         }
     }
-    part.raw("bias in nanoseconds per run", json!(found));
     Ok(found)
+}
+
+/// What the kernel says of programs that do nothing, by load: nanoseconds per run by name of the empty program.
+struct Bias(BTreeMap<Load, BTreeMap<&'static str, f64>>);
+
+impl Bias {
+    fn measure(stage: &Stage, seconds: u32) -> Result<Self> {
+        let empty = Empty::attach(stage, &stage.group.path)?;
+        let of = |load: Load| Ok((load, empty.per_run(|| load.run(stage, seconds))?));
+        Ok(Self(Load::ALL.into_iter().map(of).collect::<Result<_>>()?))
+    }
+
+    /// What is in the time of `name` under `load`; where nothing like it ran often, in that of another load.
+    fn of(&self, load: Load, name: &str) -> f64 {
+        let like = empty::like(name);
+        let here = self.0.get(&load).and_then(|found| found.get(like));
+        here.or_else(|| self.0.values().find_map(|found| found.get(like))).copied().unwrap_or(0.0)
+    }
+
+    fn json(&self) -> Value {
+        self.0
+            .iter()
+            .map(|(load, found)| (load.words().to_owned(), json!(found)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let mut part = Part::new(
         "The agent at rest and under load",
         "Processor time of the agent's process, which includes what the kernel does when the agent asks it; what the kernel \
-         programs take is above. Nobody scrapes. Memory of its own is what no file and no kernel map backs; the journal's \
+         programs take is said with them. Nobody scrapes. Memory of its own is what no file and no kernel map backs; the journal's \
          pages count twice in the whole, because it is mapped twice over.",
     );
     let mut table = Table::new(&[
