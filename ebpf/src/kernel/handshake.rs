@@ -43,6 +43,15 @@ pub(super) fn begin(skb: *mut __sk_buff) -> Option<&'static mut Conn> {
     HANDSHAKES.get_ptr_mut(0).map(|here| unsafe { &mut (*here).conn })
 }
 
+/// Forgets what came with an earlier handshake, as `begin` does: this packet to a listener carries nothing.
+#[inline(always)]
+pub(super) fn forget() {
+    if let Some(here) = HANDSHAKES.get_ptr_mut(0) {
+        // SAFETY: as in `begin`.
+        unsafe { (*here).ports = 0 };
+    }
+}
+
 /// 1, or 0 if there is nothing to read. Global, so that its stack is not part of that on which packets are read.
 #[unsafe(no_mangle)]
 extern "C" fn begin_handshake(skb: *mut __sk_buff) -> u32 {

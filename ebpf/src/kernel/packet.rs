@@ -174,7 +174,14 @@ impl Kind {
         // SAFETY: checked above.
         let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state as u8) };
         match state {
-            LISTEN if !OUT && protocol == u32::from(socket::TCP) => Self::Listener,
+            LISTEN if !OUT && protocol == u32::from(socket::TCP) => {
+                // Half of the packets that a short connection brings, and nearly all that come here.
+                if is_bare(skb) {
+                    handshake::forget();
+                    return Self::Other;
+                }
+                Self::Listener
+            }
             SYN_RECEIVED if !OUT && protocol == u32::from(socket::TCP) => Self::Unborn,
             _ => Self::Other,
         }
@@ -185,7 +192,7 @@ impl Kind {
 /// 3.1).
 const MOST_HEADERS: u32 = 60 + 60;
 
-/// Whether a packet that came in acknowledges only: half of those while an answer is sent, and nothing to read.
+/// Whether a packet that came in carries nothing, as half of those do while an answer is sent.
 #[inline(always)]
 fn is_bare(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field of the program's context.
