@@ -53,6 +53,13 @@ fn go_on([client, server]: &mut [Wire; 2], pieces: usize) -> Result<()> {
     Ok(())
 }
 
+/// The head and half of the answer.
+fn half(mut ends: [Wire; 2]) -> Result<[Wire; 2]> {
+    begin(&mut ends)?;
+    go_on(&mut ends, PIECES / 2)?;
+    Ok(ends)
+}
+
 /// Every byte so far is open, in both directions, and the books balance.
 fn all_is_open(page: &Page, [client, server]: &[Wire; 2]) {
     for (direction, bytes) in [("inbound", client.sent()), ("outbound", server.sent())] {
@@ -98,12 +105,7 @@ fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
     let namespace = Namespace::new()?;
     let agent = Agent::start(&namespace, &[])?;
     let request = Request::get("/half");
-    let ends = namespace.enter(|| {
-        let mut ends = asked(&request)?;
-        begin(&mut ends)?;
-        go_on(&mut ends, PIECES / 2)?;
-        Ok(ends)
-    })?;
+    let ends = namespace.enter(|| half(asked(&request)?))?;
     let all = counted(&ends, 1);
     drop(ends);
     let page = ended(&agent, all)?;
@@ -125,15 +127,10 @@ fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
 fn an_answer_that_nobody_asked_for_was_seen_as_far_as_it_went() -> Result<()> {
     let namespace = Namespace::new()?;
     let agent = Agent::start(&namespace, &[])?;
-    let ends = namespace.enter(|| {
-        let mut ends = connected()?;
-        begin(&mut ends)?;
-        go_on(&mut ends, PIECES / 2)?;
-        reset(ends[0].stream())?;
-        Ok(ends)
-    })?;
+    let ends = namespace.enter(|| half(connected()?))?;
     let all = counted(&ends, 0);
     let [client, mut server] = ends;
+    reset(client.stream())?;
     drop(client);
     assert!(server.head().is_err(), "the connection was not reset");
     let page = ended(&agent, all)?;

@@ -13,6 +13,7 @@ mod attacked;
 mod bad_input;
 /// Packets that are dropped, and packets that come twice.
 mod bad_network;
+/// Long answers while they are sent.
 mod bodies;
 /// Chunked and close-delimited answers of another server.
 mod chunked_answers;
