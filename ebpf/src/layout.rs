@@ -2,8 +2,8 @@
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap. 7: what
-/// `Socket::note_body` notes in fields that were there, which no older version would understand.
-pub const VERSION: u32 = 7;
+/// `Socket::note_body` notes in fields that were there, which no older version would understand. 8: `SERVED`.
+pub const VERSION: u32 = 8;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 

@@ -23,6 +23,7 @@ pub mod listed;
 pub mod message;
 pub mod place;
 pub mod posting;
+pub mod served;
 pub mod settle;
 pub mod socket;
 pub mod stash;

@@ -30,6 +30,7 @@ mod refusal;
 mod retired;
 mod ring;
 mod scan;
+mod served;
 mod syscall;
 mod takeover;
 
@@ -66,7 +67,7 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 29] = [
+const PINNED: [&str; 30] = [
     "SOCKET",
     "MAKER",
     "CONN",
@@ -77,6 +78,7 @@ const PINNED: [&str; 29] = [
     "FREE_BLOCKS",
     "STASHED",
     "SERVICE_PORTS",
+    "SERVED",
     "OWN",
     "SPILLS",
     "LOST",
@@ -179,6 +181,7 @@ impl Kernel {
         let mut ebpf = loader.load(&bytes).map_err(|error| object::refused(&error))?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.prepare()?;
+        served::prepare(&mut ebpf, found == Found::Nothing)?;
         let mut places = Places::open(&mut ebpf, hierarchies.clone())?;
         places.prepare()?;
         let stays = found == Found::Same;

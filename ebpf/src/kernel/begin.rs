@@ -19,7 +19,7 @@ use super::handshake::{self, Came};
 use super::maps::{CONN, OWN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
-use super::{end, owner, totals};
+use super::{end, owner, served, totals};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: in the context of whoever connects (`tcp_connect`).
 const CONNECTS: u32 = 3;
@@ -129,8 +129,7 @@ pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
                 if early {
                     handshake::keep(sk.cast(), conn);
                 }
-                // Packets look at the connection from here on.
-                socket.flags |= OBSERVED;
+                observe(socket);
             } else {
                 warn!(&ctx, "no memory to observe a connection to port {}", socket.port);
                 Kernel.lost(LOSS_STORAGE);
@@ -178,6 +177,9 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
     socket.retransmitted = tcp.retransmitted();
     socket.role = role;
     socket.port = if role == ROLE_SERVER { tcp.local_port() } else { tcp.remote_port() };
+    if role == ROLE_SERVER {
+        served::note_accepted(socket.port);
+    }
     socket.protocol = socket::TCP;
     socket.closed = 0;
     socket.flags = 0;
@@ -216,5 +218,12 @@ pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, ser
         return;
     };
     conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet(tcp.acknowledged()) && tcp.is_read());
+    observe(socket);
+}
+
+/// Packets look at the connection from here on.
+#[inline(always)]
+fn observe(socket: &mut Socket) {
+    served::note_observed(socket.port);
     socket.flags |= OBSERVED;
 }

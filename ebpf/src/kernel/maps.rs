@@ -11,6 +11,7 @@ use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
 use sockmeter_ebpf::layout::{DeepKey, LOSSES, ListenerKey, OwnKey, SERVICES, Spill, books};
 use sockmeter_ebpf::place::{CgroupKey, CgroupName, Maker, PlaceKey, PlaceTotals};
+use sockmeter_ebpf::served::Served;
 use sockmeter_ebpf::socket::{RoundTripKey, RoundTrips, Scanned, Socket, Totals, TotalsKey};
 use sockmeter_ebpf::stash::{self, Block, Stash};
 
@@ -98,6 +99,10 @@ pub(super) static BLANK: Array<Entry, 1> = Array::new();
 /// Ports of the observed services, to the number of the service. Small, written by user space only.
 #[btf_map]
 pub(super) static SERVICE_PORTS: HashMap<u32, u32, 4096> = HashMap::new();
+
+/// Local ports whose packets are looked at further: 16 KiB.
+#[btf_map]
+pub(super) static SERVED: Array<Served, 1> = Array::new();
 
 /// Where the agent's own connections come from, while it has them. Written by user space only; full, the agent's requests
 /// would count as anybody's.

@@ -20,6 +20,7 @@ mod packet;
 mod place;
 mod reading;
 mod scan;
+mod served;
 mod snapshot;
 mod stash;
 mod task;

@@ -1,7 +1,8 @@
-//! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets. All others leave after one
-//! look-up. Never drops a packet. What is read of a packet is in `reading`.
+//! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets. All others leave after a look at
+//! their port, at most after one look-up. Never drops a packet. What is read of a packet is in `reading`.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
@@ -16,7 +17,7 @@ use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER, Socket};
 
 use super::atomic::{give, raise, take};
 use super::handshake;
-use super::header::{FIN, Header, SYN};
+use super::header::{FIN, Header, SYN, is_bare, is_tcp};
 use super::kept;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
@@ -24,8 +25,7 @@ use super::owner;
 use super::reading::{self, keep_early, read_inbound, read_outbound};
 use super::stash;
 use super::tcp::{LISTEN, SYN_RECEIVED, Tcp, is_within};
-use super::touch;
-use super::udp;
+use super::{served, touch, udp};
 
 /// Let the packet pass.
 const PASS: i32 = 1;
@@ -123,6 +123,35 @@ impl Kind {
         if sk.is_null() {
             return Self::Other;
         }
+        // In this order, for `begin` notes the port before the connection is in a state in which nobody asks for that.
+        // SAFETY: checked above; every kind of socket has both.
+        let (state, port) = unsafe { (read_volatile(&raw const (*sk).state) as u8, (*sk).src_port as u16) };
+        // What is looked at here lies where the kernel has just looked, and takes no call.
+        if is_tcp(skb) {
+            if OUT {
+                if state == LISTEN || !served::is_accepted(port) {
+                    return Self::Other;
+                }
+                // All that is left to see of a connection that is not observed is who uses it.
+                if !served::is_observed(port) && is_bare(skb) && !is_held(sk) {
+                    return Self::Other;
+                }
+            } else {
+                let begins = matches!(state, LISTEN | SYN_RECEIVED);
+                if !begins && !served::is_observed(port) {
+                    return Self::Other;
+                }
+                if is_bare(skb) {
+                    if state == LISTEN {
+                        handshake::forget();
+                    }
+                    return Self::Other;
+                }
+                if state == LISTEN {
+                    return Self::Listener;
+                }
+            }
+        }
         // Asked for first, because nearly all sockets have this and it says what else is needed to know: the socket itself is
         // not looked at, and each helper that is not called is a call and a return less.
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
@@ -135,19 +164,18 @@ impl Kind {
             }
             return Self::of_new::<OUT>(skb, sk);
         }
-        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) {
-            // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use.
-            if Tcp::of(sk.cast()).is_some_and(Tcp::is_held) {
+        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 {
+            // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use. Of a body it is
+            // most.
+            let body = socket.sends_body();
+            if (!body || is_held(sk)) && owner::is_new_user(socket) && (body || is_held(sk)) {
                 note_use(skb);
             }
         }
         if socket.flags & OBSERVED == 0 {
-            // SAFETY: checked above.
-            let unborn = !OUT && unsafe { (*sk).state } == u32::from(SYN_RECEIVED);
-            return if unborn { Self::Unborn } else { Self::Other };
+            return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
-        let is_passed = if OUT { socket.sends_body() && is_within_body(skb, socket) } else { is_bare(skb) };
-        if is_passed {
+        if OUT && socket.sends_body() && is_within_body(skb, socket) {
             return Self::Other;
         }
         let Some(conn) = CONN.of(sk.cast(), false) else {
@@ -174,32 +202,17 @@ impl Kind {
         // SAFETY: checked above.
         let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state as u8) };
         match state {
-            LISTEN if !OUT && protocol == u32::from(socket::TCP) => {
-                // Half of the packets that a short connection brings, and nearly all that come here.
-                if is_bare(skb) {
-                    handshake::forget();
-                    return Self::Other;
-                }
-                Self::Listener
-            }
+            LISTEN if !OUT && protocol == u32::from(socket::TCP) => Self::Listener,
             SYN_RECEIVED if !OUT && protocol == u32::from(socket::TCP) => Self::Unborn,
             _ => Self::Other,
         }
     }
 }
 
-/// The most that headers in front of a payload take: those of IPv4 with all options (RFC 791 3.1), of TCP likewise (RFC 9293
-/// 3.1).
-const MOST_HEADERS: u32 = 60 + 60;
-
-/// Whether a packet that came in carries nothing, as half of those do while an answer is sent.
+/// See `Tcp::is_held`.
 #[inline(always)]
-fn is_bare(skb: *mut __sk_buff) -> bool {
-    // SAFETY: a field of the program's context.
-    if unsafe { (*skb).len } > MOST_HEADERS {
-        return false;
-    }
-    Header::read(skb).is_some_and(|header| header.len == 0 && header.flags & FIN == 0)
+fn is_held(sk: *mut bpf_sock) -> bool {
+    Tcp::of(sk.cast()).is_some_and(Tcp::is_held)
 }
 
 /// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on
@@ -367,12 +380,12 @@ fn is_next(skb: *mut __sk_buff, header: Header, from: u64) -> bool {
 #[inline(always)]
 fn arrivals(conn: &Conn, tcp: Tcp) -> u32 {
     // SAFETY: a field that other CPUs may be writing.
-    if unsafe { core::ptr::read_volatile(&raw const conn.inbound.stashed) } == 0 {
+    if unsafe { read_volatile(&raw const conn.inbound.stashed) } == 0 {
         return 0;
     }
     match stash::of(tcp.sk()) {
         // SAFETY: a field that other CPUs may be writing.
-        Some(stash) => unsafe { core::ptr::read_volatile(&raw const stash.arrivals[posting::INBOUND]) },
+        Some(stash) => unsafe { read_volatile(&raw const stash.arrivals[posting::INBOUND]) },
         None => 0,
     }
 }

@@ -137,6 +137,22 @@ fn what_a_process_received_that_never_sent_is_its_own() -> Result<()> {
     Ok(())
 }
 
+/// A process that only receives is told by that too, if another one ends the connection: it tells the other end that there is room
+/// again.
+#[test]
+fn what_a_process_received_is_its_own_though_another_one_closes() -> Result<()> {
+    let code = "l.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192); c, _ = l.accept()\n\
+                p = os.fork()\nif p == 0:\n    other(); n = len(c.recv(1 << 20, socket.MSG_WAITALL))\n    \
+                os._exit(n != 1 << 20)\nassert os.waitpid(p, 0)[1] == 0; c.close()";
+    let page = handed_over("reads", code, |mut client| {
+        client.write_all(&vec![1; 1 << 20])?;
+        let _ = client.read_to_end(&mut Vec::new());
+        Ok(())
+    })?;
+    assert_eq!(both(&page), [[0.0; 2], [1_048_576.0, 0.0]]);
+    Ok(())
+}
+
 /// A connection that one job began to serve and another one goes on with: each has what crossed while it was the one that
 /// used it.
 #[test]

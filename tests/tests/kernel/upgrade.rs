@@ -133,6 +133,7 @@ fn an_older_layout_is_taken_over_without_a_gap() -> Result<()> {
         fs::remove_file(pins.join("maps/STASHED"))?;
         without_places(pins)?;
         without_batch(pins)?;
+        without_ports(pins)?;
         set_version(pins, 1)
     })
 }
@@ -143,6 +144,7 @@ fn a_layout_without_places_is_taken_over_without_a_gap() -> Result<()> {
     upgraded(|pins| {
         without_places(pins)?;
         without_batch(pins)?;
+        without_ports(pins)?;
         set_version(pins, 2)
     })
 }
@@ -152,6 +154,7 @@ fn a_layout_without_places_is_taken_over_without_a_gap() -> Result<()> {
 fn a_layout_without_batches_is_taken_over_without_a_gap() -> Result<()> {
     upgraded(|pins| {
         without_batch(pins)?;
+        without_ports(pins)?;
         set_version(pins, 5)
     })
 }
@@ -159,7 +162,24 @@ fn a_layout_without_batches_is_taken_over_without_a_gap() -> Result<()> {
 /// Version 6 noted nothing of bodies.
 #[test]
 fn a_layout_without_bodies_is_taken_over_without_a_gap() -> Result<()> {
-    upgraded(|pins| set_version(pins, 6))
+    upgraded(|pins| {
+        without_ports(pins)?;
+        set_version(pins, 6)
+    })
+}
+
+/// Version 7 kept no ports: of the connections that it began nobody knows which.
+#[test]
+fn a_layout_without_ports_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| {
+        without_ports(pins)?;
+        set_version(pins, 7)
+    })
+}
+
+/// Removes what came with version 8.
+fn without_ports(pins: &Path) -> Result<()> {
+    Ok(fs::remove_file(pins.join("maps/SERVED"))?)
 }
 
 /// Removes what came with version 6.
@@ -196,7 +216,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 7\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 8\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
@@ -204,7 +224,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     assert_eq!(refused.status.code(), Some(3));
     // It goes on counting, for whoever knows it.
     play(&here, "127.0.0.1", 8080, &posts)?;
-    set_version(&pins, 7)?;
+    set_version(&pins, 8)?;
     let agent = Agent::start_pinned(&here, &[], pins)?;
     let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
     assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);
