@@ -112,7 +112,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
             let agent = stage.agent()?;
             keep(&agent.pins().join("links"), &[])?;
             let _keeping = Empty::attach_keeping(stage, root, agent.pins())?;
-            let (counted, _, records) = floor::beside(stage, one)?;
+            let (counted, _, records) = floor::beside(stage, &floor::ALL, one)?;
             anyhow::ensure!(records > 1_000, "{records} records only");
             Ok(counted)
         })?;

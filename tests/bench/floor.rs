@@ -14,6 +14,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use crate::assembled::{Assembled, Code, Map, elf};
 use crate::empty::attach;
 use crate::pairs::float;
+use crate::programs::Load;
 use crate::stage::Stage;
 
 /// A ring as large as the journal, which is read all the while, and counters of a CPU.
@@ -34,30 +35,40 @@ const GET_CURRENT_TASK_BTF: i32 = 158;
 /// Ours, which these programs look up in too: what is kept of each socket.
 pub(crate) const OURS: Map = ("SOCKET", [24, 4, 48, 0, 1]);
 
-/// What each program does that also looks up, for the table.
-pub(crate) const FINDING: [(&str, &str); 7] = [
-    ("floor_finds_received", "finds what is kept of the socket"),
-    ("floor_finds_sent", "finds what is kept of the socket, and asks which process runs"),
-    ("floor_new_received", "finds what is kept of the socket (a connection per request)"),
-    ("floor_new_sent", "finds that, and asks which process runs (a connection per request)"),
-    ("floor_body_sent", "finds that, asks which process runs, and copies the headers (64 MiB answers)"),
-    (
-        "floor_some_received",
-        "finds that, copies the headers, and of a request does what the first line says (1 MiB answers)",
-    ),
-    (
-        "floor_some_sent",
-        "finds that, asks which process runs, copies the headers, and of an answer's head does what the second line says (1 MiB \
-         answers)",
-    ),
+/// Programs that look up what is kept of the packet's socket, by the load under which each is measured, and what each does. None of
+/// ours runs beside it, so that nobody has brought that into a cache.
+pub(crate) const FINDING: [(Load, &[(&str, &str)]); 6] = [
+    (Load::KeptUnobserved, &[("floor_finds_sent", "finds what is kept of the socket, and asks which process runs")]),
+    (Load::FreshUnobserved, &[("floor_new_sent", "the same")]),
+    (Load::LongBodiesObserved, &[("floor_body_sent", "the same, and copies the headers")]),
+    (Load::BodiesObserved, &[("floor_some_received", REQUEST), ("floor_some_sent", ANSWER)]),
+    (Load::KeptObserved, &[("floor_heads_received", REQUEST), ("floor_heads_sent", ANSWER)]),
+    (Load::FreshObserved, &[("floor_first_received", REQUEST), ("floor_first_sent", ANSWER)]),
 ];
 
-/// What each program does, for the table.
-pub(crate) const WORDS: [(&str, &str); 3] = [
-    ("floor_received", "copies the first 96 bytes of the packet, looks at each word for a line's end, reads the clock"),
-    ("floor_sent", "the same for 288 bytes, and writes a record of 184 bytes into a ring"),
-    ("floor_sends", "adds to two counters of its CPU, by the interface's index"),
+const REQUEST: &str = "copies the headers; of a request finds what is kept of the socket, copies the first 96 bytes of the packet, looks at \
+                       each word for a line's end, reads the clock";
+const ANSWER: &str = "finds what is kept of the socket, asks which process runs, copies the headers; of an answer's head copies the first \
+                      288 bytes, looks at each word, reads the clock, and writes a record of 184 bytes into a ring";
+
+/// The others: which load each is measured under, and what it does.
+pub(crate) const WORDS: [(Load, &[(&str, &str)]); 2] = [
+    (
+        Load::KeptObserved,
+        &[
+            (
+                "floor_received",
+                "copies the first 96 bytes of the packet, looks at each word for a line's end, reads the clock",
+            ),
+            ("floor_sent", "the same for 288 bytes, and writes a record of 184 bytes into a ring"),
+            ("floor_sends", "adds to two counters of its CPU, by the interface's index"),
+        ],
+    ),
+    (Load::Datagrams, &[("floor_sends", "adds to two counters of its CPU, by the interface's index")]),
 ];
+
+/// All of these.
+pub(crate) const ALL: [&str; 3] = ["floor_received", "floor_sent", "floor_sends"];
 
 /// Copies so many bytes of the packet and looks at each word for a line's end; then what follows.
 fn reading(bytes: i16, then: Code) -> Code {
@@ -149,59 +160,82 @@ fn if_begins(first: [u8; 4], does: Code) -> Code {
     copying(HEADERS + 4).push(0x55, [0, 0], over(&look), 0).then(look)
 }
 
-/// Nanoseconds per run of each of `FINDING` while `load` runs beside an agent whose maps are pinned there.
+/// Nanoseconds per run of each of those of `FINDING` while their `load` runs beside an agent whose maps are pinned there, and which
+/// looks at no packet.
 pub(crate) fn finds(
     stage: &Stage,
     pins: &Path,
-    names: &[&'static str],
+    names: &[(&str, &str)],
     load: impl FnOnce() -> Result<()>,
-) -> Result<Vec<(&'static str, f64)>> {
-    let begin = |then: Code| Code::default().copy(6, 1).then(then).end(1);
+) -> Result<Vec<Ran>> {
     let who = || Code::default().call(GET_CURRENT_TASK_BTF);
+    let request = || {
+        let read = Code::default().copy(1, 6).then(reading(96, Code::default()));
+        if_begins(*b"GET ", finding("SOCKET", read))
+    };
+    let answer = || finding("SOCKET", who().then(if_begins(*b"HTTP", reading(288, recording(288)))));
     let (received, sent) = ("cgroup_skb/ingress", "cgroup_skb/egress");
     let programs = [
-        (received, "floor_finds_received", Code::default()),
-        (sent, "floor_finds_sent", who()),
-        (received, "floor_new_received", Code::default()),
-        (sent, "floor_new_sent", who()),
-        (sent, "floor_body_sent", who().then(copying(40))),
-        (received, "floor_some_received", if_begins(*b"GET ", reading(96, Code::default()))),
-        (sent, "floor_some_sent", who().then(if_begins(*b"HTTP", reading(288, recording(288))))),
+        (sent, "floor_finds_sent", finding("SOCKET", who())),
+        (sent, "floor_new_sent", finding("SOCKET", who())),
+        (sent, "floor_body_sent", finding("SOCKET", who().then(copying(40)))),
+        (received, "floor_some_received", request()),
+        (sent, "floor_some_sent", answer()),
+        (received, "floor_heads_received", request()),
+        (sent, "floor_heads_sent", answer()),
+        (received, "floor_first_received", request()),
+        (sent, "floor_first_sent", answer()),
     ]
-    .map(|(section, name, then)| Assembled { section, name, code: begin(finding("SOCKET", then)) });
+    .map(|(section, name, does)| Assembled { section, name, code: Code::default().copy(6, 1).then(does).end(1) });
     let maps = [OURS, MAPS[0]];
     let mut ebpf = loader(pins).load(&elf(&programs, &maps)?).context("cannot load the programs that only look up")?;
-    let btf = Btf::from_sys_fs()?;
-    let group = File::open(&stage.group.path)?;
-    for name in names {
-        let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
-        stage.here.enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))?;
-    }
-    load()?;
-    names.iter().map(|name| Ok((*name, per_run(&ebpf, name)?))).collect()
+    let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    attach_all(stage, &mut ebpf, &names)?;
+    while_read(&mut ebpf, load)?;
+    names.iter().map(|name| per_run(&ebpf, name)).collect()
 }
 
-fn per_run(ebpf: &Ebpf, name: &str) -> Result<f64> {
+/// What the kernel measured of a program.
+pub(crate) struct Ran {
+    /// Nanoseconds per run.
+    pub(crate) ns: f64,
+    /// How many runs.
+    pub(crate) count: u64,
+}
+
+fn per_run(ebpf: &Ebpf, name: &str) -> Result<Ran> {
     let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-    anyhow::ensure!(info.run_count() >= 5_000, "{name} ran {} times only", info.run_count());
-    Ok(info.run_time().as_secs_f64() * 1e9 / float(info.run_count()))
+    let count = info.run_count();
+    anyhow::ensure!(count >= 5_000, "{name} ran {count} times only");
+    Ok(Ran { ns: info.run_time().as_secs_f64() * 1e9 / float(count), count })
 }
 
-/// Runs `load` while these programs are attached and their ring is read; what it gives, the programs, and how many records there
-/// were.
-pub(crate) fn beside<T>(stage: &Stage, load: impl FnOnce() -> Result<T>) -> Result<(T, Ebpf, u64)> {
+/// Runs `load` while these programs, of those that `WORDS` names, are attached and their ring is read; what it gives, the programs,
+/// and how many records there were.
+pub(crate) fn beside<T>(stage: &Stage, names: &[&str], load: impl FnOnce() -> Result<T>) -> Result<(T, Ebpf, u64)> {
     let programs = [
         Assembled { section: "cgroup_skb/ingress", name: "floor_received", code: reading(96, Code::default()) },
         Assembled { section: "cgroup_skb/egress", name: "floor_sent", code: reading(288, recording(288)) },
         Assembled { section: "classifier/sent", name: "floor_sends", code: counting() },
     ];
     let mut ebpf = EbpfLoader::new().load(&elf(&programs, &MAPS)?).context("cannot load the floor's programs")?;
+    attach_all(stage, &mut ebpf, names)?;
+    let (given, records) = while_read(&mut ebpf, load)?;
+    Ok((given, ebpf, records))
+}
+
+fn attach_all(stage: &Stage, ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
     let btf = Btf::from_sys_fs()?;
     let group = File::open(&stage.group.path)?;
-    for (name, _) in WORDS {
+    for name in names {
         let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
         stage.here.enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))?;
     }
+    Ok(())
+}
+
+/// Runs `load` while the programs' ring is read; what it gives, and how many records there were.
+fn while_read<T>(ebpf: &mut Ebpf, load: impl FnOnce() -> Result<T>) -> Result<(T, u64)> {
     let mut ring = RingBuf::try_from(ebpf.take_map("RING").context("no ring")?)?;
     let over = AtomicBool::new(false);
     let mut records = 0_u64;
@@ -219,19 +253,15 @@ pub(crate) fn beside<T>(stage: &Stage, load: impl FnOnce() -> Result<T>) -> Resu
         over.store(true, Ordering::Relaxed);
         result
     })?;
-    Ok((given, ebpf, records))
+    Ok((given, records))
 }
 
-/// Nanoseconds per run of each, as the kernel measures them, while `load` runs.
-pub(crate) fn measure(stage: &Stage, load: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, f64)>> {
-    let ((), ebpf, records) = beside(stage, load)?;
-    let mut found = Vec::new();
-    for (name, _) in WORDS {
-        found.push((name, per_run(&ebpf, name)?));
-        if name == "floor_sent" {
-            let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-            anyhow::ensure!(records * 10 > info.run_count() * 9, "{records} records of {} runs", info.run_count());
-        }
+/// Nanoseconds per run of each of these of `WORDS`, as the kernel measures them, while `load` runs.
+pub(crate) fn measure(stage: &Stage, names: &[&str], load: impl FnOnce() -> Result<()>) -> Result<Vec<Ran>> {
+    let ((), ebpf, records) = beside(stage, names, load)?;
+    for name in names.iter().filter(|name| **name == "floor_sent") {
+        let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
+        anyhow::ensure!(records * 10 > info.run_count() * 9, "{records} records of {} runs", info.run_count());
     }
-    Ok(found)
+    names.iter().map(|name| per_run(&ebpf, name)).collect()
 }

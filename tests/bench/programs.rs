@@ -75,7 +75,7 @@ pub(crate) fn of_agent(pins: &Path) -> Result<BTreeMap<String, Runs>> {
 
 /// What runs while programs are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Load {
+pub(crate) enum Load {
     KeptUnobserved,
     KeptObserved,
     BodiesObserved,
@@ -111,6 +111,25 @@ impl Load {
             Self::Clients => "not observed: a connection per request, clients in scope too",
             Self::Datagrams => "UDP: datagrams of 1,400 bytes, sender in scope",
             Self::NothingWanted => "neither services nor UDP wanted: keep-alive, 612-byte answers",
+        }
+    }
+
+    /// Nanoseconds that are aimed at, of a packet of a socket.
+    fn wanted_of_packets(self) -> Option<f64> {
+        match self {
+            Self::KeptUnobserved | Self::FreshUnobserved | Self::Clients => Some(50.0),
+            Self::KeptObserved | Self::BodiesObserved | Self::LongBodiesObserved | Self::FreshObserved => Some(100.0),
+            Self::Datagrams | Self::NothingWanted => None,
+        }
+    }
+
+    /// The same of a packet of an interface.
+    fn wanted_of_interfaces(self) -> Option<f64> {
+        match self {
+            Self::KeptUnobserved | Self::LongBodiesObserved | Self::FreshUnobserved | Self::Datagrams => Some(20.0),
+            Self::KeptObserved | Self::BodiesObserved | Self::FreshObserved | Self::Clients | Self::NothingWanted => {
+                None
+            }
         }
     }
 
@@ -160,6 +179,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
             if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };
         let began = Instant::now();
         let found = rounds_of(&agent, rounds, || load.run(stage, seconds))?;
+        let mut packets = Packets::default();
         let took = began.elapsed().as_secs_f64();
         for (name, Rounds { count, raw, verified: instructions }) in found {
             if load != Load::NothingWanted {
@@ -189,7 +209,15 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
                 &format!("{}: {name}", load.words()),
                 json!({ "runs": count, "raw_ns": raw.json(), "bias_ns": off, "seconds": took }),
             );
-            judge(&mut part, load, &name, net);
+            if name.starts_with("packet_") {
+                packets.add(net, count);
+            }
+            if let Some(wanted) = load.wanted_of_interfaces().filter(|_| name.starts_with("interface_")) {
+                part.target(Target::at_most(&format!("ns of {name}, {}", load.words()), wanted, net, 1));
+            }
+        }
+        if let (Some(wanted), Some(mean)) = (load.wanted_of_packets(), packets.mean()) {
+            part.target(Target::at_most(&format!("ns per packet of a socket, {}", load.words()), wanted, mean, 1));
         }
         drop(agent);
     }
@@ -200,23 +228,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         0,
     ));
     part.table(table);
-    let finding = finding(stage, seconds, &bias)?;
-    let mut least = Table::new(&["a program that only ...", "ns per run", "and finds the socket"]);
-    for ((name, words), (_, raw)) in
-        floor::WORDS.into_iter().zip(floor::measure(stage, || Load::KeptObserved.run(stage, seconds))?)
-    {
-        let net = raw - bias.of(Load::KeptObserved, name);
-        part.raw(&format!("floor: {name}"), json!({ "raw_ns": raw, "ns": net }));
-        let finds = name.replace("floor", "floor_finds");
-        let finds = finding.iter().find(|(known, _)| *known == finds);
-        let found = finds.map_or_else(|| "-".to_owned(), |(_, ns)| format!("{:.1}", ns + net));
-        least.row([words.to_owned(), format!("{net:.1}"), found]);
-    }
-    for (name, net) in finding {
-        part.raw(&format!("floor: {name}"), json!({ "ns": net }));
-        let words = floor::FINDING.iter().find(|(known, _)| *known == name).map_or(name, |(_, words)| words);
-        least.row([words.to_owned(), format!("{net:.1}"), "-".to_owned()]);
-    }
+    let least = least(&mut part, stage, seconds, &bias)?;
     part.table(least);
     let mut counts = Table::new(&["program", "instructions that the verifier went through"]);
     for (name, count) in &verified {
@@ -227,36 +239,50 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     Ok(part)
 }
 
-/// What looking up takes: of sockets that are not observed, of bodies that are sent, and of packets few of which have heads.
-fn finding(stage: &Stage, seconds: u32, bias: &Bias) -> Result<Vec<(&'static str, f64)>> {
-    let agent = stage.agent_of_nginx()?;
-    let mut found = Vec::new();
-    for (load, names) in [
-        (Load::KeptUnobserved, ["floor_finds_received", "floor_finds_sent"].as_slice()),
-        (Load::FreshUnobserved, &["floor_new_received", "floor_new_sent"]),
-        (Load::LongBodiesObserved, &["floor_body_sent"]),
-        (Load::BodiesObserved, &["floor_some_received", "floor_some_sent"]),
-    ] {
-        let raw = floor::finds(stage, agent.pins(), names, || load.run(stage, seconds))?;
-        found.extend(raw.into_iter().map(|(name, raw)| (name, raw - bias.of(load, name))));
+/// What programs take that do a part of what ours do.
+fn least(part: &mut Part, stage: &Stage, seconds: u32, bias: &Bias) -> Result<Table> {
+    let mut table = Table::new(&["load", "a program that only ...", "ns per run"]);
+    let mut add = |load: Load, names: &[(&str, &str)], found: Vec<floor::Ran>| {
+        let mut packets = Packets::default();
+        for ((name, words), floor::Ran { ns: raw, count }) in names.iter().zip(found) {
+            let net = (raw - bias.of(load, name)).max(0.0);
+            packets.add(net, count);
+            part.raw(&format!("floor: {}: {name}", load.words()), json!({ "raw_ns": raw, "ns": net, "runs": count }));
+            table.row([load.words().to_owned(), (*words).to_owned(), format!("{net:.1}")]);
+        }
+        if let (2, Some(mean)) = (names.len(), packets.mean()) {
+            table.row([load.words().to_owned(), "both, per packet".to_owned(), format!("{mean:.1}")]);
+        }
+    };
+    for (load, names) in floor::WORDS {
+        let of: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        add(load, names, floor::measure(stage, &of, || load.run(stage, seconds))?);
     }
-    Ok(found)
+    let agent = stage.agent_without_packets()?;
+    for (load, names) in floor::FINDING {
+        add(load, names, floor::finds(stage, agent.pins(), names, || load.run(stage, seconds))?);
+    }
+    Ok(table)
 }
 
-fn judge(part: &mut Part, load: Load, name: &str, net: f64) {
-    let wanted = match (load, name) {
-        (Load::KeptUnobserved | Load::FreshUnobserved | Load::Clients, "packet_received" | "packet_sent") => 50.0,
-        (
-            Load::KeptObserved | Load::BodiesObserved | Load::LongBodiesObserved | Load::FreshObserved,
-            "packet_received" | "packet_sent",
-        ) => 100.0,
-        (
-            Load::KeptUnobserved | Load::LongBodiesObserved | Load::FreshUnobserved | Load::Datagrams,
-            "interface_receives" | "interface_sends",
-        ) => 20.0,
-        _ => return,
-    };
-    part.target(Target::at_most(&format!("ns of {name}, {}", load.words()), wanted, net, 1));
+/// What the packets of sockets take, those received and those sent.
+#[derive(Default)]
+struct Packets {
+    /// Nanoseconds.
+    time: f64,
+    count: u64,
+}
+
+impl Packets {
+    fn add(&mut self, net: f64, count: u64) {
+        self.time += net * float(count);
+        self.count += count;
+    }
+
+    /// Nanoseconds of one; none without any.
+    fn mean(&self) -> Option<f64> {
+        (self.count != 0).then(|| self.time / float(self.count))
+    }
 }
 
 /// What was measured of a program in some rounds of a load.
