@@ -106,6 +106,11 @@ impl Host {
         with(|state| state.steps)
     }
 
+    /// How often the time was taken since the beginning.
+    pub(crate) fn clock_reads() -> u64 {
+        with(|state| state.clock)
+    }
+
     /// Requests in the overflow map.
     pub(crate) fn deep_entries() -> usize {
         with(|state| state.deep.len())

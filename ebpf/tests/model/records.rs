@@ -1,4 +1,5 @@
-//! How many records a conversation makes: one an exchange, whatever its packets.
+//! How many records a conversation makes, and how often it takes the time: one record and as many times an exchange, whatever its
+//! packets.
 
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND};
 
@@ -18,8 +19,8 @@ fn pass(connection: &mut Connection, direction: usize, bytes: &[u8], size: usize
     }
 }
 
-/// Records of so many exchanges, one after the other, with bodies of so many bytes both ways.
-fn records(exchanges: u32, body: usize, segment: usize) -> usize {
+/// Records of so many exchanges, one after the other, with bodies of so many bytes both ways; and how often the clock was read.
+fn records(exchanges: u32, body: usize, segment: usize) -> (usize, u64) {
     let mut connection = Connection::accept(Bounds::AMPLE, [5, 9]);
     let with_body = |start: &str| {
         let mut message = format!("{start}\r\nContent-Length: {body}\r\n\r\n").into_bytes();
@@ -32,12 +33,13 @@ fn records(exchanges: u32, body: usize, segment: usize) -> usize {
         pass(&mut connection, OUTBOUND, &answer, segment);
     }
     connection.close();
-    Host::drain().len()
+    (Host::drain().len(), Host::clock_reads())
 }
 
 #[test]
-fn an_exchange_makes_one_record_however_many_packets_carry_it() {
-    assert_eq!(records(50, 0, 1460), 50);
-    assert_eq!(records(50, 0, 7), 50);
-    assert_eq!(records(50, 100_000, 1460), 50);
+fn an_exchange_makes_one_record_and_takes_the_time_as_often_however_many_packets_carry_it() {
+    // When the request began, when its body was there, and when the answer was.
+    for (body, segment, times) in [(0, 1460, 2), (0, 7, 2), (100_000, 1460, 3), (100_000, 101, 3)] {
+        assert_eq!(records(50, body, segment), (50, 50 * times), "bodies of {body} bytes in segments of {segment}");
+    }
 }
