@@ -1,7 +1,7 @@
 //! Version, names and numbers of the maps. Their capacities are defaults that user space may override at load time.
 
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
-/// in a map of its own, which an upgrade makes, empty. So every version from `OLDEST` on is taken over without a gap. 7: what
+/// in a map of its own, which an upgrade makes. So every version from `OLDEST` on is taken over without a gap. 7: what
 /// `Socket::note_body` notes in fields that were there, which no older version would understand. 8: `SERVED`.
 pub const VERSION: u32 = 8;
 /// The oldest version that is taken over.

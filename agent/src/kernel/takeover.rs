@@ -7,6 +7,7 @@ use aya::maps::{Array, Map, MapData};
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::layout::{self, books};
 use sockmeter_ebpf::place::{CgroupName, Maker, PlaceTotals};
+use sockmeter_ebpf::served::Served;
 use sockmeter_ebpf::socket::{RoundTrips, Socket, Totals};
 use sockmeter_ebpf::stash::Stash;
 
@@ -37,7 +38,7 @@ pub(super) enum Found {
 }
 
 /// Sizes of the records in pinned maps. A map with another one was made by a build that never was a release.
-const RECORDS: [(&str, usize); 11] = [
+const RECORDS: [(&str, usize); 12] = [
     ("SOCKET", size_of::<Socket>()),
     ("MAKER", size_of::<Maker>()),
     ("PLACE_TOTALS", size_of::<PlaceTotals>()),
@@ -45,6 +46,7 @@ const RECORDS: [(&str, usize); 11] = [
     ("CONN", size_of::<Conn>()),
     ("DEEP", size_of::<Entry>()),
     ("STASH", size_of::<Stash>()),
+    ("SERVED", size_of::<Served>()),
     ("TOTALS", size_of::<Totals>()),
     ("ROUND_TRIPS", size_of::<RoundTrips>()),
     ("BOOK_CELLS", books::CELL),

@@ -61,7 +61,7 @@ impl Header {
     }
 }
 
-/// Whether it is TCP's, and no header lies between those of IP and of TCP: what `Header::read` finds otherwise is for it to say.
+/// Whether it is TCP's, right behind the header of IP. `Header::read` also finds it behind the shortest hop-by-hop options.
 #[inline(always)]
 pub(super) fn is_tcp(skb: *mut __sk_buff) -> bool {
     let mut first = [0u8; 12];
@@ -80,7 +80,7 @@ pub(super) fn is_tcp(skb: *mut __sk_buff) -> bool {
 /// 3.1).
 const MOST_HEADERS: u32 = 60 + 60;
 
-/// Whether a packet that came in carries nothing, as half of those do while an answer is sent.
+/// Whether a packet carries nothing, as half of those do that come in while an answer is sent.
 #[inline(always)]
 pub(super) fn is_bare(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field of the program's context.

@@ -57,8 +57,8 @@ pub(super) fn name(owner: &mut Owner, task: Task) {
     }
 }
 
-/// Whether the current process is another one than was last seen to use the socket, if it does. This is asked for each
-/// packet: loads, and no copy. In the middle of a body the id tells: when its process began lies in cache lines that nothing else
+/// Whether the current process is another one than was last seen to use the socket, if it does. This is asked for
+/// each packet that accepted connections send: loads, and no copy. In the middle of a body the id tells: when its process began lies in cache lines that nothing else
 /// looks at, and an id comes back after all others, unless somebody asks for it (clone3(2), `set_tid`).
 #[inline(always)]
 pub(super) fn is_new_user(socket: &Socket) -> bool {

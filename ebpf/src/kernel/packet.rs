@@ -1,5 +1,5 @@
-//! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets. All others leave after a look at
-//! their port, at most after one look-up. Never drops a packet. What is read of a packet is in `reading`.
+//! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets, and who uses an accepted connection. All
+//! others leave after a look at their port. Never drops a packet. What is read of a packet is in `reading`.
 
 use core::ffi::c_void;
 use core::ptr::read_volatile;
@@ -123,37 +123,14 @@ impl Kind {
         if sk.is_null() {
             return Self::Other;
         }
-        // In this order, for `begin` notes the port before the connection is in a state in which nobody asks for that.
+        // In this order, for the port is noted before the connection leaves `SYN_RECEIVED`. Processors other than x86-64 may read
+        // it sooner: what comes first then, on the first connection of a port, may be `lost`.
         // SAFETY: checked above; every kind of socket has both.
         let (state, port) = unsafe { (read_volatile(&raw const (*sk).state) as u8, (*sk).src_port as u16) };
-        // What is looked at here lies where the kernel has just looked, and takes no call.
-        if is_tcp(skb) {
-            if OUT {
-                if state == LISTEN || !served::is_accepted(port) {
-                    return Self::Other;
-                }
-                // All that is left to see of a connection that is not observed is who uses it.
-                if !served::is_observed(port) && is_bare(skb) && !is_held(sk) {
-                    return Self::Other;
-                }
-            } else {
-                let begins = matches!(state, LISTEN | SYN_RECEIVED);
-                if !begins && !served::is_observed(port) {
-                    return Self::Other;
-                }
-                if is_bare(skb) {
-                    if state == LISTEN {
-                        handshake::forget();
-                    }
-                    return Self::Other;
-                }
-                if state == LISTEN {
-                    return Self::Listener;
-                }
-            }
+        if let Some(kind) = Self::at_a_glance::<OUT>(skb, sk, state, port) {
+            return kind;
         }
-        // Asked for first, because nearly all sockets have this and it says what else is needed to know: the socket itself is
-        // not looked at, and each helper that is not called is a call and a return less.
+        // Nearly all sockets have this, and it says what else is needed to know.
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
             return Self::of_new::<OUT>(skb, sk);
         };
@@ -167,8 +144,12 @@ impl Kind {
         if OUT && socket.role == ROLE_SERVER && socket.closed == 0 {
             // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use. Of a body it is
             // most.
-            let body = socket.sends_body();
-            if (!body || is_held(sk)) && owner::is_new_user(socket) && (body || is_held(sk)) {
+            let is_used = if socket.sends_body() {
+                is_held(sk) && owner::is_new_user(socket)
+            } else {
+                owner::is_new_user(socket) && is_held(sk)
+            };
+            if is_used {
                 note_use(skb);
             }
         }
@@ -187,6 +168,31 @@ impl Kind {
         Self::Observed(conn, sk.cast(), socket)
     }
 
+    /// What a packet is, if that can be told without what is kept of its socket: TCP's, from what the kernel has just looked at.
+    #[inline(always)]
+    fn at_a_glance<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
+        if !is_tcp(skb) {
+            return None;
+        }
+        if OUT {
+            // Of what a connection sends that is not observed all that matters is who uses it, which only one that is held tells.
+            let is_left = state == LISTEN
+                || !served::is_accepted(port)
+                || (!served::is_observed(port) && is_bare(skb) && !is_held(sk));
+            return is_left.then_some(Self::Other);
+        }
+        if !matches!(state, LISTEN | SYN_RECEIVED) && !served::is_observed(port) {
+            return Some(Self::Other);
+        }
+        if is_bare(skb) {
+            if state == LISTEN {
+                handshake::forget();
+            }
+            return Some(Self::Other);
+        }
+        (state == LISTEN).then_some(Self::Listener)
+    }
+
     /// The same for a socket of which nothing is kept yet.
     #[inline(always)]
     fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Self {
@@ -202,6 +208,7 @@ impl Kind {
         // SAFETY: checked above.
         let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state as u8) };
         match state {
+            // Behind an extension header: see `is_tcp`.
             LISTEN if !OUT && protocol == u32::from(socket::TCP) => Self::Listener,
             SYN_RECEIVED if !OUT && protocol == u32::from(socket::TCP) => Self::Unborn,
             _ => Self::Other,

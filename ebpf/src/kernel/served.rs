@@ -2,7 +2,7 @@
 
 use core::ptr::read_volatile;
 
-use sockmeter_ebpf::served::{PortSet, Served};
+use sockmeter_ebpf::served::PortSet;
 
 use super::atomic::mark;
 use super::maps::SERVED;
@@ -28,29 +28,30 @@ pub(super) fn note_observed(port: u16) {
 #[inline(always)]
 fn note(set: *mut PortSet, port: u16) {
     let (word, bit) = PortSet::place(port);
-    // SAFETY: a field of an array map's element; whoever notes the same at once sets the same bit.
-    unsafe {
-        if !(*set).has(port) {
-            mark(&raw mut (*set).0[word], bit);
-        }
+    if !has(set, port) {
+        // SAFETY: a field of an array map's element.
+        mark(unsafe { &raw mut (*set).0[word] }, bit);
     }
+}
+
+/// Volatile, because others set bits meanwhile.
+#[inline(always)]
+fn has(set: *const PortSet, port: u16) -> bool {
+    let (word, bit) = PortSet::place(port);
+    // SAFETY: a field of an array map's element.
+    unsafe { read_volatile(&raw const (*set).0[word]) & bit != 0 }
 }
 
 /// Whether something was accepted at this port.
 #[inline(always)]
 pub(super) fn is_accepted(port: u16) -> bool {
-    is_in(port, |served| &served.accepted)
+    // SAFETY: a field of an array map's element.
+    SERVED.get_ptr(0).is_none_or(|served| has(unsafe { &raw const (*served).accepted }, port))
 }
 
 /// Whether something is observed at this port.
 #[inline(always)]
 pub(super) fn is_observed(port: u16) -> bool {
-    is_in(port, |served| &served.observed)
-}
-
-#[inline(always)]
-fn is_in(port: u16, set: impl Fn(&Served) -> &PortSet) -> bool {
-    let (word, bit) = PortSet::place(port);
-    // SAFETY: an element of an array map; volatile, because others set bits meanwhile.
-    SERVED.get_ptr(0).is_none_or(|served| unsafe { read_volatile(&raw const set(&*served).0[word]) } & bit != 0)
+    // SAFETY: as above.
+    SERVED.get_ptr(0).is_none_or(|served| has(unsafe { &raw const (*served).observed }, port))
 }

@@ -177,6 +177,17 @@ fn a_layout_without_ports_is_taken_over_without_a_gap() -> Result<()> {
     })
 }
 
+/// The same behind a start that died as soon as it had pinned its maps.
+#[test]
+fn ports_that_a_start_left_empty_are_not_believed() -> Result<()> {
+    upgraded(|pins| {
+        without_ports(pins)?;
+        let map = ["type", "array", "key", "4", "value", "16392", "entries", "1", "name", "SERVED"];
+        run(Command::new("bpftool").args(["map", "create"]).arg(pins.join("maps/SERVED")).args(map))?;
+        set_version(pins, 7)
+    })
+}
+
 /// Removes what came with version 8.
 fn without_ports(pins: &Path) -> Result<()> {
     Ok(fs::remove_file(pins.join("maps/SERVED"))?)
