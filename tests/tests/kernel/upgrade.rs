@@ -12,8 +12,10 @@ use anyhow::{Context as _, Result, anyhow};
 use nix::sys::signal::Signal;
 use sockmeter_tests::agent::{Agent, binary, only_the_scrape_is_left, pin_dir};
 use sockmeter_tests::client::{Step, chunked_server, play};
+use sockmeter_tests::connection::{Request, counted, exchange, open};
 use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::process::{output, run};
+use sockmeter_tests::server::{ANSWER, Server};
 use sockmeter_tests::tally::{Tally, whole};
 use sockmeter_tests::wait;
 
@@ -65,8 +67,12 @@ fn datagrams(here: &Namespace, there: &Namespace, stop: &AtomicBool, bytes: &Ato
     Ok(())
 }
 
+/// What is observed of the load, and a port to which nobody connects any more behind the first agent's start.
+const SERVICES: [&str; 4] = ["--service", "scheduler=8080", "--service", "kept=8081"];
+
 /// HTTP, UDP and a veth under load; in the middle of it the agent is killed, `meanwhile` has its way with the pins, and
-/// another build of it takes over. Everything is held to what the clients and the device counted.
+/// another build of it takes over. Connections from before go on meanwhile and afterwards. Everything is held to what the
+/// clients and the device counted.
 fn upgraded(meanwhile: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let (here, there) = (Namespace::new()?, Namespace::new()?);
     here.connect(&there)?;
@@ -74,7 +80,10 @@ fn upgraded(meanwhile: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let object = other_object(folder.path())?;
     let pins = pin_dir();
     let _server = chunked_server(&here, 8080)?;
-    let mut agent = Agent::start_pinned(&here, &[], pins.clone())?;
+    let mut agent = Agent::start_pinned(&here, &SERVICES, pins.clone())?;
+    let server = Server::start(&here, "127.0.0.1:8081", 4)?;
+    let (mut kept, asked) = (open(&here, server.address(), 3)?, Request::get("/kept"));
+    exchange(&mut kept, &asked, 5)?;
     let before = both(&agent, &here, "va")?;
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let posts =
@@ -90,8 +99,11 @@ fn upgraded(meanwhile: impl Fn(&Path) -> Result<()>) -> Result<()> {
         agent.process().wait()?;
         std::mem::forget(agent);
         more(sent.load(Ordering::Relaxed))?;
+        exchange(&mut kept, &asked, 5)?;
         meanwhile(&pins)?;
-        let agent = Agent::start_with(&here, &[], pins.clone(), &[("SOCKMETER_KERNEL_OBJECT", object.as_os_str())])?;
+        let other = [("SOCKMETER_KERNEL_OBJECT", object.as_os_str())];
+        let agent = Agent::start_with(&here, &SERVICES, pins.clone(), &other)?;
+        exchange(&mut kept, &asked, 5)?;
         more(sent.load(Ordering::Relaxed))?;
         let counts = http.join().map_err(|_| anyhow!("the clients panicked"))??;
         stop.store(true, Ordering::Relaxed);
@@ -102,12 +114,19 @@ fn upgraded(meanwhile: impl Fn(&Path) -> Result<()>) -> Result<()> {
     for count in counts {
         count.tally(&mut clients, "/jobs");
     }
+    let mut of_kept = Tally::default();
+    asked.tally(&mut of_kept, "/kept", counted(&kept), ANSWER);
+    assert_eq!(of_kept.exchanges(), 45);
+    drop(kept);
+    server.finish()?;
     let page = agent.scrape_until("all exchanges", |page| {
         Tally::of_page(page, "scheduler").exchanges() == clients.exchanges()
+            && Tally::of_page(page, "kept").exchanges() == of_kept.exchanges()
             && only_the_scrape_is_left(page)
             && page.sum("sockmeter_sockets_closed_total", &[("protocol", "udp")]) == 1.0
     })?;
     assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    assert_eq!(Tally::of_page(&page, "kept").differences(&of_kept), Vec::<String>::new());
     balanced(&page);
     let datagrams = [("protocol", "udp"), ("port", "5500")];
     let received = page.sum("sockmeter_socket_receive_bytes_total", &datagrams);
