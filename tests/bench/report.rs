@@ -177,7 +177,10 @@ impl Report {
         ] {
             facts.row([name.to_owned(), value]);
         }
-        writeln!(text, "{}\n## Targets\n\n{}", facts.markdown(), self.targets())?;
+        writeln!(text, "{}", facts.markdown())?;
+        if self.parts.iter().any(|part| !part.targets.is_empty()) {
+            writeln!(text, "## Targets\n\n{}", self.targets())?;
+        }
         for part in &self.parts {
             writeln!(text, "## {}\n\n{}\n", part.title, part.explanation)?;
             for table in &part.tables {
