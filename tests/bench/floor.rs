@@ -13,8 +13,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 
 use crate::assembled::{Assembled, Code, Map, elf};
 use crate::empty::attach;
-use crate::pairs::float;
-use crate::programs::Load;
+use crate::loads::Load;
 use crate::stage::Stage;
 
 /// A ring as large as the journal, which is read all the while, and counters of a CPU.
@@ -37,22 +36,36 @@ pub(crate) const OURS: Map = ("SOCKET", [24, 4, 48, 0, 1]);
 
 /// Programs that look up what is kept of the packet's socket, by the load under which each is measured, and what each does. None of
 /// ours runs beside it, so that nobody has brought that into a cache.
-pub(crate) const FINDING: [(Load, &[(&str, &str)]); 6] = [
-    (Load::KeptUnobserved, &[("floor_finds_sent", "finds what is kept of the socket, and asks which process runs")]),
-    (Load::FreshUnobserved, &[("floor_new_sent", "the same")]),
-    (Load::LongBodiesObserved, &[("floor_body_sent", "the same, and copies the headers")]),
-    (Load::BodiesObserved, &[("floor_some_received", REQUEST), ("floor_some_sent", ANSWER)]),
-    (Load::KeptObserved, &[("floor_heads_received", REQUEST), ("floor_heads_sent", ANSWER)]),
-    (Load::FreshObserved, &[("floor_first_received", REQUEST), ("floor_first_sent", ANSWER)]),
+const FINDING: [(Load, &[(&str, &str)]); 6] = [
+    (Load::KeptUnobserved, &[("floor_finds_sent", SENDING)]),
+    (Load::FreshUnobserved, &[("floor_finds_sent", SENDING)]),
+    (Load::LongBodiesObserved, &[("floor_finds_sent", SENDING)]),
+    (Load::BodiesObserved, &HEADS),
+    (Load::KeptObserved, &HEADS),
+    (Load::FreshObserved, &HEADS),
 ];
 
-const REQUEST: &str = "copies the headers; of a request finds what is kept of the socket, copies the first 96 bytes of the packet, looks at \
-                       each word for a line's end, reads the clock";
-const ANSWER: &str = "finds what is kept of the socket, asks which process runs, copies the headers; of an answer's head copies the first \
-                      288 bytes, looks at each word, reads the clock, and writes a record of 184 bytes into a ring";
+const SENDING: &str = "finds what is kept of the socket, and asks which process runs, when a packet carries something";
+const HEADS: [(&str, &str); 2] = [
+    (
+        "floor_heads_received",
+        "finds what is kept of the socket, when a packet carries something, and notes there that there was a request; copies its first \
+         96 bytes, looks at each word for a line's end, reads the clock",
+    ),
+    (
+        "floor_heads_sent",
+        "finds what is kept of the socket, when a packet carries something, and asks which process runs; where a request was, copies \
+         the first 288 bytes, looks at each word, reads the clock, and writes a record of 184 bytes into a ring",
+    ),
+];
+
+/// Whether this is one of those.
+pub(crate) fn finds_sockets(name: &str) -> bool {
+    FINDING.iter().any(|(_, programs)| programs.iter().any(|(known, _)| *known == name))
+}
 
 /// The others: which load each is measured under, and what it does.
-pub(crate) const WORDS: [(Load, &[(&str, &str)]); 2] = [
+const WORDS: [(Load, &[(&str, &str)]); 2] = [
     (
         Load::KeptObserved,
         &[
@@ -108,11 +121,42 @@ fn counting() -> Code {
     find.push(0x15, [0, 0], over, 0).then(add).end(-1)
 }
 
-/// Finds what `map` keeps of the packet's socket (`struct __sk_buff`: `sk`), then `then`. The context is in register 6.
-fn finding(map: &'static str, then: Code) -> Code {
-    let find = Code::default().map(1, map).set(3, 0).set(4, 0).call(SK_STORAGE_GET).then(then);
-    let over = i16::try_from(find.len()).unwrap_or(i16::MAX);
-    Code::default().push(0x79, [2, 6], 168, 0).push(0x15, [2, 0], over, 0).then(find)
+/// Over `does`, unless a packet carries something: TCP over IPv4 without options (RFC 791 3.1, RFC 9293 3.1), whose headers are read
+/// where they lie (`struct __sk_buff`: `len`, `data`, `data_end`). The context is in register 6.
+fn if_carries(does: Code) -> Code {
+    const HEADERS: i32 = 40;
+    let over = |more: usize| i16::try_from(does.len() + more).unwrap_or(i16::MAX);
+    let look = Code::default().push(0x61, [1, 6], 76, 0).push(0x61, [2, 6], 80, 0).copy(3, 1);
+    let look = look.push(0x07, [3, 0], 0, HEADERS).push(0x2d, [3, 2], over(6), 0);
+    let look = look.push(0x71, [4, 1], 32, 0).push(0x77, [4, 0], 0, 4).push(0x67, [4, 0], 0, 2);
+    let look = look.push(0x07, [4, 0], 0, 20).push(0x61, [5, 6], 0, 0).push(0x3d, [4, 5], over(0), 0);
+    look.then(does)
+}
+
+/// Finds what is kept of the packet's socket (`struct __sk_buff`: `sk`), then `then`, with the value in register 0. The context is
+/// in register 6.
+fn finding(then: Code) -> Code {
+    let over = |code: &Code| i16::try_from(code.len()).unwrap_or(i16::MAX);
+    let then = Code::default().push(0x15, [0, 0], over(&then), 0).then(then);
+    let find = Code::default().map(1, "SOCKET").set(3, 0).set(4, 0).call(SK_STORAGE_GET).then(then);
+    Code::default().push(0x79, [2, 6], 168, 0).push(0x15, [2, 0], over(&find), 0).then(find)
+}
+
+/// Where a request is noted in that value: two bytes that the agent has no use for while nobody scrapes (`Socket::peer_port`).
+const NOTE: i16 = 46;
+
+/// Of a packet with a request, see `HEADS`.
+fn request() -> Code {
+    let note = Code::default().push(0x6a, [0, 0], NOTE, 1);
+    if_carries(finding(note.copy(1, 6).then(reading(96, Code::default()))))
+}
+
+/// Of a packet of an answer, see `HEADS`.
+fn answer() -> Code {
+    let head = Code::default().copy(1, 6).then(reading(288, recording(288)));
+    let over = i16::try_from(head.len()).unwrap_or(i16::MAX);
+    let look = Code::default().push(0x69, [7, 0], NOTE, 0).push(0x6a, [0, 0], NOTE, 0).call(GET_CURRENT_TASK_BTF);
+    if_carries(finding(look.push(0x55, [7, 0], over, 1).then(head)))
 }
 
 /// Makes a value of `SOCKET` for a connection that begins (`struct bpf_sock_ops`: `op`, `sk`): `BPF_SOCK_OPS_TCP_CONNECT_CB` and
@@ -144,70 +188,54 @@ pub(crate) fn loader(pins: &Path) -> EbpfLoader<'static> {
     loader
 }
 
-/// Copies so many bytes of the packet, from its network header on. The context is in register 6.
-fn copying(bytes: i32) -> Code {
-    let begin = Code::default().copy(1, 6).set(2, 0).copy(3, 10).push(0x07, [3, 0], 0, -bytes);
-    begin.set(4, bytes).call(SKB_LOAD_BYTES)
+/// What the programs take that are measured under this load: name, what it does, and how long it ran.
+pub(crate) fn under(stage: &Stage, load: Load, seconds: u32) -> Result<Vec<(&'static str, &'static str, Ran)>> {
+    let run = || load.run(stage, seconds);
+    let mut found = Vec::new();
+    for (_, programs) in WORDS.into_iter().filter(|(of, _)| *of == load) {
+        let names: Vec<&str> = programs.iter().map(|(name, _)| *name).collect();
+        found.extend(programs.iter().zip(measure(stage, &names, run)?));
+    }
+    for (_, programs) in FINDING.into_iter().filter(|(of, _)| *of == load) {
+        let agent = stage.agent_without_packets()?;
+        let names: Vec<&str> = programs.iter().map(|(name, _)| *name).collect();
+        found.extend(programs.iter().zip(finds(stage, agent.pins(), &names, run)?));
+    }
+    Ok(found.into_iter().map(|((name, words), ran)| (*name, *words, ran)).collect())
 }
 
-/// Does this if the payload begins so, behind the headers that TCP over IPv4 has with time stamps (RFC 9293 3.1, RFC 7323 3.2).
-fn if_begins(first: [u8; 4], does: Code) -> Code {
-    const HEADERS: i32 = 20 + 32;
-    let does = Code::default().copy(1, 6).then(does);
-    let over = |code: &Code| i16::try_from(code.len()).unwrap_or(i16::MAX);
-    let look = Code::default().push(0x61, [1, 10], -4, 0).push(0x55, [1, 0], over(&does), i32::from_le_bytes(first));
-    let look = look.then(does);
-    copying(HEADERS + 4).push(0x55, [0, 0], over(&look), 0).then(look)
-}
-
-/// Nanoseconds per run of each of those of `FINDING` while their `load` runs beside an agent whose maps are pinned there, and which
-/// looks at no packet.
-pub(crate) fn finds(
-    stage: &Stage,
-    pins: &Path,
-    names: &[(&str, &str)],
-    load: impl FnOnce() -> Result<()>,
-) -> Result<Vec<Ran>> {
-    let who = || Code::default().call(GET_CURRENT_TASK_BTF);
-    let request = || {
-        let read = Code::default().copy(1, 6).then(reading(96, Code::default()));
-        if_begins(*b"GET ", finding("SOCKET", read))
-    };
-    let answer = || finding("SOCKET", who().then(if_begins(*b"HTTP", reading(288, recording(288)))));
+/// These of `FINDING` while `load` runs beside an agent whose maps are pinned there, and which looks at no packet.
+fn finds(stage: &Stage, pins: &Path, names: &[&str], load: impl FnOnce() -> Result<()>) -> Result<Vec<Ran>> {
+    let sending = if_carries(finding(Code::default().call(GET_CURRENT_TASK_BTF)));
     let (received, sent) = ("cgroup_skb/ingress", "cgroup_skb/egress");
     let programs = [
-        (sent, "floor_finds_sent", finding("SOCKET", who())),
-        (sent, "floor_new_sent", finding("SOCKET", who())),
-        (sent, "floor_body_sent", finding("SOCKET", who().then(copying(40)))),
-        (received, "floor_some_received", request()),
-        (sent, "floor_some_sent", answer()),
+        (sent, "floor_finds_sent", sending),
         (received, "floor_heads_received", request()),
         (sent, "floor_heads_sent", answer()),
-        (received, "floor_first_received", request()),
-        (sent, "floor_first_sent", answer()),
     ]
     .map(|(section, name, does)| Assembled { section, name, code: Code::default().copy(6, 1).then(does).end(1) });
     let maps = [OURS, MAPS[0]];
     let mut ebpf = loader(pins).load(&elf(&programs, &maps)?).context("cannot load the programs that only look up")?;
-    let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    attach_all(stage, &mut ebpf, &names)?;
-    while_read(&mut ebpf, load)?;
-    names.iter().map(|name| per_run(&ebpf, name)).collect()
+    attach_all(stage, &mut ebpf, names)?;
+    let ((), records) = while_read(&mut ebpf, load)?;
+    for name in names.iter().filter(|name| **name == "floor_heads_sent") {
+        // An answer's head for each request.
+        let requests = ran(&ebpf, name)?.count;
+        anyhow::ensure!(records != 0 && records <= requests, "{records} records of {requests} packets");
+    }
+    names.iter().map(|name| ran(&ebpf, name)).collect()
 }
 
 /// What the kernel measured of a program.
+#[derive(Clone, Copy)]
 pub(crate) struct Ran {
-    /// Nanoseconds per run.
-    pub(crate) ns: f64,
-    /// How many runs.
+    pub(crate) time: Duration,
     pub(crate) count: u64,
 }
 
-fn per_run(ebpf: &Ebpf, name: &str) -> Result<Ran> {
+fn ran(ebpf: &Ebpf, name: &str) -> Result<Ran> {
     let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-    let count = info.run_count();
-    anyhow::ensure!(count >= 5_000, "{name} ran {count} times only");
-    Ok(Ran { ns: info.run_time().as_secs_f64() * 1e9 / float(count), count })
+    Ok(Ran { time: info.run_time(), count: info.run_count() })
 }
 
 /// Runs `load` while these programs, of those that `WORDS` names, are attached and their ring is read; what it gives, the programs,
@@ -256,12 +284,12 @@ fn while_read<T>(ebpf: &mut Ebpf, load: impl FnOnce() -> Result<T>) -> Result<(T
     Ok((given, records))
 }
 
-/// Nanoseconds per run of each of these of `WORDS`, as the kernel measures them, while `load` runs.
-pub(crate) fn measure(stage: &Stage, names: &[&str], load: impl FnOnce() -> Result<()>) -> Result<Vec<Ran>> {
+/// These of `WORDS` while `load` runs.
+fn measure(stage: &Stage, names: &[&str], load: impl FnOnce() -> Result<()>) -> Result<Vec<Ran>> {
     let ((), ebpf, records) = beside(stage, names, load)?;
     for name in names.iter().filter(|name| **name == "floor_sent") {
-        let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-        anyhow::ensure!(records * 10 > info.run_count() * 9, "{records} records of {} runs", info.run_count());
+        let count = ran(&ebpf, name)?.count;
+        anyhow::ensure!(records * 10 > count * 9, "{records} records of {count} runs");
     }
-    names.iter().map(|name| per_run(&ebpf, name)).collect()
+    names.iter().map(|name| ran(&ebpf, name)).collect()
 }

@@ -13,6 +13,7 @@ mod holder;
 mod http;
 mod interrupt;
 mod load;
+mod loads;
 mod machine;
 mod meter;
 mod pairs;

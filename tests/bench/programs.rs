@@ -9,16 +9,14 @@ use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use serde_json::{Value, json};
-use sockmeter_tests::agent::Agent;
 
 use crate::Effort;
 use crate::empty::{self, Empty};
-use crate::floor;
-use crate::http::{Connections, wrk};
-use crate::load;
+use crate::floor::{self, Ran};
+use crate::loads::Load;
 use crate::pairs::{Spread, float};
 use crate::report::{Part, Table, Target};
-use crate::stage::{OBSERVED, Stage, UNOBSERVED};
+use crate::stage::Stage;
 
 /// Names of the programs: the kernel keeps the first 15 letters.
 const NAMES: [&str; 12] = [
@@ -73,153 +71,66 @@ pub(crate) fn of_agent(pins: &Path) -> Result<BTreeMap<String, Runs>> {
     Ok(found)
 }
 
-/// What runs while programs are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Load {
-    KeptUnobserved,
-    KeptObserved,
-    BodiesObserved,
-    LongBodiesObserved,
-    FreshUnobserved,
-    FreshObserved,
-    Clients,
-    Datagrams,
-    NothingWanted,
-}
-
-impl Load {
-    const ALL: [Self; 9] = [
-        Self::KeptUnobserved,
-        Self::KeptObserved,
-        Self::BodiesObserved,
-        Self::LongBodiesObserved,
-        Self::FreshUnobserved,
-        Self::FreshObserved,
-        Self::Clients,
-        Self::Datagrams,
-        Self::NothingWanted,
-    ];
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::KeptUnobserved => "not observed: keep-alive, 612-byte answers",
-            Self::KeptObserved => "observed: keep-alive, 612-byte answers",
-            Self::BodiesObserved => "observed: keep-alive, 1 MiB answers",
-            Self::LongBodiesObserved => "observed: keep-alive, 64 MiB answers",
-            Self::FreshUnobserved => "not observed: a connection per request",
-            Self::FreshObserved => "observed: a connection per request",
-            Self::Clients => "not observed: a connection per request, clients in scope too",
-            Self::Datagrams => "UDP: datagrams of 1,400 bytes, sender in scope",
-            Self::NothingWanted => "neither services nor UDP wanted: keep-alive, 612-byte answers",
-        }
-    }
-
-    /// Nanoseconds that are aimed at, of a packet of a socket.
-    fn wanted_of_packets(self) -> Option<f64> {
-        match self {
-            Self::KeptUnobserved | Self::FreshUnobserved | Self::Clients => Some(50.0),
-            Self::KeptObserved | Self::BodiesObserved | Self::LongBodiesObserved | Self::FreshObserved => Some(100.0),
-            Self::Datagrams | Self::NothingWanted => None,
-        }
-    }
-
-    /// The same of a packet of an interface.
-    fn wanted_of_interfaces(self) -> Option<f64> {
-        match self {
-            Self::KeptUnobserved | Self::LongBodiesObserved | Self::FreshUnobserved | Self::Datagrams => Some(20.0),
-            Self::KeptObserved | Self::BodiesObserved | Self::FreshObserved | Self::Clients | Self::NothingWanted => {
-                None
-            }
-        }
-    }
-
-    fn run(self, stage: &Stage, seconds: u32) -> Result<()> {
-        let wrk = |connections, port, path| wrk(stage, connections, port, path, seconds).map(drop);
-        match self {
-            Self::KeptUnobserved | Self::NothingWanted => wrk(Connections::Kept, UNOBSERVED, "/small.txt"),
-            Self::KeptObserved => wrk(Connections::Kept, OBSERVED, "/small.txt"),
-            Self::BodiesObserved => wrk(Connections::Kept, OBSERVED, "/big.bin"),
-            Self::LongBodiesObserved => wrk(Connections::Kept, OBSERVED, "/long.bin"),
-            Self::FreshUnobserved => wrk(Connections::Fresh, UNOBSERVED, "/small.txt"),
-            Self::FreshObserved => wrk(Connections::Fresh, OBSERVED, "/small.txt"),
-            Self::Clients => {
-                let mut command = stage.group.command(&stage.here, "wrk");
-                command.args(["-t1", "-c64", &format!("-d{seconds}s"), "-H", "Connection: close"]);
-                command.arg(format!("http://127.0.0.1:{UNOBSERVED}/small.txt"));
-                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(drop)
-            }
-            Self::Datagrams => {
-                let mut command = stage.group.command(&stage.here, &std::env::current_exe()?.to_string_lossy());
-                command.args(["send", &seconds.to_string(), "1400"]);
-                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(drop)
-            }
-        }
-    }
-}
-
 /// The part.
 pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     let mut part = Part::new(
         "Kernel programs",
         "Nanoseconds per run as the kernel measures them while BPF statistics are on, less what it says of a program of the \
-         same kind that does nothing, attached at the same place under the same load. Medians of three rounds, \
-         quartiles in brackets. nginx alone is in scope (a cgroup), so that \"observed\" means every packet. The share is of one core, at \
-         the rate of this load.",
+         same kind that does nothing, attached at the same place under the same load. In each of three rounds one after the other: \
+         programs that do nothing, the agent's, and those that do a part of it. Medians of the rounds, quartiles in brackets. nginx \
+         alone is in scope (a cgroup), so that \"observed\" means every packet. The share is of one core, at the rate of this load.",
     );
     let _stats = enable_stats(Stats::RunTime).context("cannot switch BPF statistics on")?;
     let (seconds, rounds) = if effort.quick { (1, 1) } else { (2, 3) };
-    let bias = Bias::measure(stage, seconds)?;
-    part.raw("bias in nanoseconds per run", bias.json());
     let mut table =
         Table::new(&["load", "program", "runs", "ns per run, raw", "bias", "ns per run", "share of a core"]);
+    let mut least = Table::new(&["load", "a program that only ...", "ns per run"]);
     let mut verified = BTreeMap::new();
     let mut unwanted = 0;
+    let mut bias = BTreeMap::new();
     for load in Load::ALL {
-        let agent =
-            if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };
-        let began = Instant::now();
-        let found = rounds_of(&agent, rounds, || load.run(stage, seconds))?;
-        let mut packets = Packets::default();
-        let took = began.elapsed().as_secs_f64();
-        for (name, Rounds { count, raw, verified: instructions }) in found {
+        let mut under = Under::default();
+        for _ in 0..rounds {
+            under.round(stage, load, seconds, &mut bias)?;
+        }
+        for (name, of) in &under.ours {
             if load != Load::NothingWanted {
                 // Without UDP some are next to nothing.
-                verified.insert(name.clone(), instructions);
+                verified.insert(name.clone(), of.verified);
             } else if name.starts_with("packet_") {
-                unwanted += count;
+                unwanted += of.count;
             }
             // What runs with the clock or with a scrape is measured elsewhere.
-            if raw.is_empty() || name.starts_with("snapshot_") {
+            if of.net.is_empty() || name.starts_with("snapshot_") {
                 continue;
             }
-            let raw = Spread::of(&raw);
-            let off = bias.of(load, &name);
-            let net = (raw.median - off).max(0.0);
-            let share = net * float(count) / 1e7 / took;
+            let net = Spread::of(&of.net);
             table.row([
                 load.words().to_owned(),
                 name.clone(),
-                count.to_string(),
-                raw.words(1),
-                format!("{off:.1}"),
-                format!("{net:.1}"),
-                format!("{share:.2} %"),
+                of.count.to_string(),
+                Spread::of(&of.raw).words(1),
+                format!("{:.1}", Spread::of(&of.bias).median),
+                net.words(1),
+                format!("{:.2} %", net.median * float(of.count) / 1e7 / under.seconds),
             ]);
-            part.raw(
-                &format!("{}: {name}", load.words()),
-                json!({ "runs": count, "raw_ns": raw.json(), "bias_ns": off, "seconds": took }),
-            );
-            if name.starts_with("packet_") {
-                packets.add(net, count);
-            }
+            part.raw(&format!("{}: {name}", load.words()), of.json());
             if let Some(wanted) = load.wanted_of_interfaces().filter(|_| name.starts_with("interface_")) {
-                part.target(Target::at_most(&format!("ns of {name}, {}", load.words()), wanted, net, 1));
+                part.target(Target::at_most(&format!("ns of {name}, {}", load.words()), wanted, net.median, 1));
             }
         }
-        if let (Some(wanted), Some(mean)) = (load.wanted_of_packets(), packets.mean()) {
+        let packets = under.ours.iter().filter(|(name, _)| name.starts_with("packet_"));
+        if let (Some(wanted), Some(mean)) = (load.wanted_of_packets(), mean(packets.map(|(_, of)| of))) {
             part.target(Target::at_most(&format!("ns per packet of a socket, {}", load.words()), wanted, mean, 1));
         }
-        drop(agent);
+        for (name, words, of) in &under.least {
+            least.row([load.words().to_owned(), (*words).to_owned(), Spread::of(&of.net).words(1)]);
+            part.raw(&format!("floor: {}: {name}", load.words()), of.json());
+        }
+        let packets = || under.least.iter().filter(|(name, ..)| floor::finds_sockets(name)).map(|(.., of)| of);
+        if let (2, Some(mean)) = (packets().count(), mean(packets())) {
+            least.row([load.words().to_owned(), "the last two, per packet".to_owned(), format!("{mean:.1}")]);
+        }
     }
     part.target(Target::at_most(
         "runs of packet programs where neither services nor UDP are wanted",
@@ -228,7 +139,6 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         0,
     ));
     part.table(table);
-    let least = least(&mut part, stage, seconds, &bias)?;
     part.table(least);
     let mut counts = Table::new(&["program", "instructions that the verifier went through"]);
     for (name, count) in &verified {
@@ -239,104 +149,89 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     Ok(part)
 }
 
-/// What programs take that do a part of what ours do.
-fn least(part: &mut Part, stage: &Stage, seconds: u32, bias: &Bias) -> Result<Table> {
-    let mut table = Table::new(&["load", "a program that only ...", "ns per run"]);
-    let mut add = |load: Load, names: &[(&str, &str)], found: Vec<floor::Ran>| {
-        let mut packets = Packets::default();
-        for ((name, words), floor::Ran { ns: raw, count }) in names.iter().zip(found) {
-            let net = (raw - bias.of(load, name)).max(0.0);
-            packets.add(net, count);
-            part.raw(&format!("floor: {}: {name}", load.words()), json!({ "raw_ns": raw, "ns": net, "runs": count }));
-            table.row([load.words().to_owned(), (*words).to_owned(), format!("{net:.1}")]);
-        }
-        if let (2, Some(mean)) = (names.len(), packets.mean()) {
-            table.row([load.words().to_owned(), "both, per packet".to_owned(), format!("{mean:.1}")]);
-        }
-    };
-    for (load, names) in floor::WORDS {
-        let of: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        add(load, names, floor::measure(stage, &of, || load.run(stage, seconds))?);
-    }
-    let agent = stage.agent_without_packets()?;
-    for (load, names) in floor::FINDING {
-        add(load, names, floor::finds(stage, agent.pins(), names, || load.run(stage, seconds))?);
-    }
-    Ok(table)
-}
-
-/// What the packets of sockets take, those received and those sent.
+/// What was measured under a load.
 #[derive(Default)]
-struct Packets {
-    /// Nanoseconds.
-    time: f64,
-    count: u64,
+struct Under {
+    /// The agent's programs, by name.
+    ours: BTreeMap<String, Measured>,
+    /// Those of `floor`: name, what it does, what was measured.
+    least: Vec<(&'static str, &'static str, Measured)>,
+    /// How long the agent's were.
+    seconds: f64,
 }
 
-impl Packets {
-    fn add(&mut self, net: f64, count: u64) {
-        self.time += net * float(count);
-        self.count += count;
-    }
-
-    /// Nanoseconds of one; none without any.
-    fn mean(&self) -> Option<f64> {
-        (self.count != 0).then(|| self.time / float(self.count))
+impl Under {
+    /// One more round. `bias` is what was last said of programs that do nothing, for those that run seldom under this load.
+    fn round(&mut self, stage: &Stage, load: Load, seconds: u32, bias: &mut BTreeMap<&'static str, f64>) -> Result<()> {
+        bias.extend(Empty::attach(stage, &stage.group.path)?.per_run(|| load.run(stage, seconds))?);
+        let off = |name: &str| bias.get(empty::like(name)).copied().unwrap_or(0.0);
+        let agent =
+            if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };
+        let before = of_agent(agent.pins())?;
+        let began = Instant::now();
+        load.run(stage, seconds)?;
+        self.seconds += began.elapsed().as_secs_f64();
+        for (name, after) in of_agent(agent.pins())? {
+            let before = before.get(&name).copied().unwrap_or_default();
+            let (time, count) = (after.time.saturating_sub(before.time), after.count - before.count);
+            let off = off(&name);
+            let of = self.ours.entry(name).or_default();
+            of.verified = after.verified;
+            of.add(Ran { time, count }, off);
+        }
+        drop(agent);
+        for (name, words, ran) in floor::under(stage, load, seconds)? {
+            let at = self.least.iter().position(|(known, ..)| *known == name).unwrap_or_else(|| {
+                self.least.push((name, words, Measured::default()));
+                self.least.len() - 1
+            });
+            self.least[at].2.add(ran, off(name));
+        }
+        Ok(())
     }
 }
 
 /// What was measured of a program in some rounds of a load.
 #[derive(Default)]
-struct Rounds {
+struct Measured {
     /// Runs in all.
     count: u64,
-    /// Nanoseconds per run of each round in which it ran often.
+    /// Nanoseconds per run of each round in which it ran often, as the kernel says.
     raw: Vec<f64>,
+    /// What is taken off.
+    bias: Vec<f64>,
+    /// What is left.
+    net: Vec<f64>,
     /// See `Runs`.
     verified: u32,
 }
 
-fn rounds_of(agent: &Agent<'_>, rounds: u32, load: impl Fn() -> Result<()>) -> Result<BTreeMap<String, Rounds>> {
-    let mut found: BTreeMap<String, Rounds> = BTreeMap::new();
-    for _ in 0..rounds {
-        let before = of_agent(agent.pins())?;
-        load()?;
-        for (name, after) in of_agent(agent.pins())? {
-            let before = before.get(&name).copied().unwrap_or_default();
-            let count = after.count - before.count;
-            let of_this = found.entry(name).or_default();
-            of_this.count += count;
-            of_this.verified = after.verified;
-            if count >= 5000 {
-                of_this.raw.push(after.time.saturating_sub(before.time).as_secs_f64() * 1e9 / float(count));
-            }
+/// Fewer runs say nothing.
+const OFTEN: u64 = 5_000;
+
+impl Measured {
+    fn add(&mut self, ran: Ran, bias: f64) {
+        self.count += ran.count;
+        if ran.count >= OFTEN {
+            let raw = ran.time.as_secs_f64() * 1e9 / float(ran.count);
+            self.raw.push(raw);
+            self.bias.push(bias);
+            self.net.push(raw - bias);
         }
-    }
-    Ok(found)
-}
-
-/// What the kernel says of programs that do nothing, by load: nanoseconds per run by name of the empty program.
-struct Bias(BTreeMap<Load, BTreeMap<&'static str, f64>>);
-
-impl Bias {
-    fn measure(stage: &Stage, seconds: u32) -> Result<Self> {
-        let empty = Empty::attach(stage, &stage.group.path)?;
-        let of = |load: Load| Ok((load, empty.per_run(|| load.run(stage, seconds))?));
-        Ok(Self(Load::ALL.into_iter().map(of).collect::<Result<_>>()?))
-    }
-
-    /// What is in the time of `name` under `load`; where nothing like it ran often, in that of another load.
-    fn of(&self, load: Load, name: &str) -> f64 {
-        let like = empty::like(name);
-        let here = self.0.get(&load).and_then(|found| found.get(like));
-        here.or_else(|| self.0.values().find_map(|found| found.get(like))).copied().unwrap_or(0.0)
     }
 
     fn json(&self) -> Value {
-        self.0
-            .iter()
-            .map(|(load, found)| (load.words().to_owned(), json!(found)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        let [raw, bias, net] = [&self.raw, &self.bias, &self.net].map(|of| Spread::of(of).json());
+        json!({ "runs": self.count, "raw_ns": raw, "bias_ns": bias, "ns": net })
     }
+}
+
+/// Nanoseconds of one run of any of these programs; none without any.
+fn mean<'a>(programs: impl Iterator<Item = &'a Measured>) -> Option<f64> {
+    let (mut time, mut count) = (0.0, 0);
+    for of in programs.filter(|of| !of.net.is_empty()) {
+        time += Spread::of(&of.net).median * float(of.count);
+        count += of.count;
+    }
+    (count != 0).then(|| time / float(count))
 }
