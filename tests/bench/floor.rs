@@ -121,8 +121,8 @@ fn counting() -> Code {
     find.push(0x15, [0, 0], over, 0).then(add).end(-1)
 }
 
-/// Over `does`, unless a packet carries something: TCP over IPv4 without options (RFC 791 3.1, RFC 9293 3.1), whose headers are read
-/// where they lie (`struct __sk_buff`: `len`, `data`, `data_end`). The context is in register 6.
+/// `does`, of a packet that carries something; over it, of any other. TCP over IPv4 without options (RFC 791 3.1, RFC 9293 3.1), whose
+/// headers are read where they lie (`struct __sk_buff`: `len`, `data`, `data_end`). The context is in register 6.
 fn if_carries(does: Code) -> Code {
     const HEADERS: i32 = 40;
     let over = |more: usize| i16::try_from(does.len() + more).unwrap_or(i16::MAX);

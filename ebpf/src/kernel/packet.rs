@@ -193,7 +193,7 @@ impl Kind {
         (state == LISTEN).then_some(Self::Listener)
     }
 
-    /// The same for a socket of which nothing is kept yet.
+    /// What a packet is of a socket of which nothing is kept yet.
     #[inline(always)]
     fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Self {
         // SAFETY: the verifier knows the socket pointer.
