@@ -1,4 +1,4 @@
-//! Local ports of TCP connections that packets may have to do with: all others' packets are done after a look at one bit. What
+//! Local ports of TCP connections that packets may have to do with: all others' packets are done after a look at a bit. What
 //! is looked for in a packet, `kernel/packet.rs` says.
 
 /// A set of ports: 8 KiB.

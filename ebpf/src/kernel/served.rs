@@ -7,7 +7,7 @@ use sockmeter_ebpf::served::PortSet;
 use super::atomic::mark;
 use super::maps::SERVED;
 
-/// Notes that connections are accepted at this port. Before anything is kept of one that says so.
+/// Notes that connections are accepted at this port. Under the lock of one, so before it sends anything as its user's.
 #[inline(always)]
 pub(super) fn note_accepted(port: u16) {
     if let Some(served) = SERVED.get_ptr_mut(0) {
