@@ -94,12 +94,12 @@ impl Window {
         from & (1023 & !(BLOCK - 1))
     }
 
-    /// The word at `AT` in the block at `from`, as `block` gave it.
+    /// The word at `at` (modulo the block's length) in the block at `from`, as `block` gave it.
     #[inline(always)]
-    pub(super) fn word_of_block<const AT: u32>(&self, from: u32) -> u64 {
-        const { assert!(AT <= BLOCK - 8, "a word of the block") };
+    pub(super) fn word_of_block(&self, from: u32, at: u32) -> u64 {
+        let at = (from | at & (BLOCK - 8)) as usize;
         // SAFETY: a block lies within the first 1,024 bytes.
-        u64::from_le(unsafe { self.bytes.as_ptr().add(from as usize).add(AT as usize).cast::<u64>().read_unaligned() })
+        u64::from_le(unsafe { self.bytes.as_ptr().add(at).cast::<u64>().read_unaligned() })
     }
 
     /// Where fresh bytes are loaded to: `WINDOW` bytes from here belong to the window.

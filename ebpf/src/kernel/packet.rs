@@ -178,16 +178,17 @@ impl Kind {
             // Of what a connection sends that is not observed all that matters is who uses it, which only one that is held tells.
             let is_left = state == LISTEN
                 || !served::is_accepted(port)
-                || (!served::is_observed(port) && is_bare(skb) && !is_held(sk));
+                || (is_bare(skb) && !served::is_observed(port) && !is_held(sk));
             return is_left.then_some(Self::Other);
         }
-        if !matches!(state, LISTEN | SYN_RECEIVED) && !served::is_observed(port) {
-            return Some(Self::Other);
-        }
+        // The headers first: they lie where the kernel has just read them, the port's bit where nobody has.
         if is_bare(skb) {
             if state == LISTEN {
                 handshake::forget();
             }
+            return Some(Self::Other);
+        }
+        if !matches!(state, LISTEN | SYN_RECEIVED) && !served::is_observed(port) {
             return Some(Self::Other);
         }
         (state == LISTEN).then_some(Self::Listener)

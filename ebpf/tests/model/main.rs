@@ -6,6 +6,7 @@ mod connection;
 mod conversation;
 mod delivery;
 mod ledger;
+mod lines;
 mod message;
 mod outside;
 mod properties;

@@ -11,10 +11,10 @@ use super::outside::{Bounds, Host};
 /// Requests, answers, and for each exchange `(line, status, wire, body)`.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, u16, [u64; 2], [u64; 2])]);
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// Everything that was asked comes in one segment, then everything that was answered in another, then the end.
-fn play(requests: &str, answers: &str) -> Ledger {
+pub(super) fn play(requests: &str, answers: &str) -> Ledger {
     let mut connection = Connection::accept(Bounds::AMPLE, [u32::MAX, 17]);
     connection.receive(Packet { from: 0, bytes: requests.as_bytes(), fin: false }, false);
     connection.streams[INBOUND] = length(requests);
@@ -31,11 +31,11 @@ fn end(mut connection: Connection) -> Ledger {
     ledger
 }
 
-fn length(text: &str) -> u64 {
+pub(super) fn length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap()
 }
 
-fn found(ledger: &Ledger) -> Vec<(String, u16, [u64; 2], [u64; 2])> {
+pub(super) fn found(ledger: &Ledger) -> Vec<(String, u16, [u64; 2], [u64; 2])> {
     let line = |line: &[u8]| String::from_utf8(line.to_vec()).unwrap();
     ledger
         .exchanges
