@@ -104,14 +104,14 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
     for connections in Connections::BOTH {
         let one = || wrk(stage, connections, OBSERVED, "/small.txt", seconds);
         let found = alternate(pairs, one, || {
-            let _empty = Empty::attach(stage, root)?;
+            let _empty = Empty::attach(&stage.here, root)?;
             one()
         })?;
         add(&mut part, &mut table, NOTHING, connections, &found);
         let found = alternate(pairs, one, || {
             let agent = stage.agent()?;
             keep(&agent.pins().join("links"), &[])?;
-            let _keeping = Empty::attach_keeping(stage, root, agent.pins())?;
+            let _keeping = Empty::attach_keeping(&stage.here, root, agent.pins())?;
             let (counted, _, records) = floor::beside(stage, &floor::ALL, one)?;
             anyhow::ensure!(records > 1_000, "{records} records only");
             Ok(counted)

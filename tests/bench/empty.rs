@@ -21,7 +21,6 @@ use sockmeter_tests::process::run;
 use crate::assembled::{Assembled, Code, elf};
 use crate::floor;
 use crate::pairs::float;
-use crate::stage::Stage;
 
 /// Section (which is the kind, libbpf's `program_types`), name, and what the program returns: let everything pass.
 const PROGRAMS: [(&str, &str, i32); 9] = [
@@ -52,7 +51,7 @@ fn keeping() -> Result<Vec<u8>> {
         .into_iter()
         .filter(|(section, ..)| !section.starts_with("cgroup_skb") && *section != "classifier/sent")
         .map(|(section, name, value)| {
-            let does = if section == "sockops" { floor::keeping() } else { Code::default() };
+            let does = if section == "sockops" { floor::keeping(floor::OURS.0) } else { Code::default() };
             Assembled { section, name, code: does.end(value) }
         })
         .collect();
@@ -63,24 +62,22 @@ fn keeping() -> Result<Vec<u8>> {
 pub(crate) struct Empty(Ebpf);
 
 impl Empty {
-    /// Attaches them where an agent with this cgroup in scope has its own.
-    pub(crate) fn attach(stage: &Stage, group: &Path) -> Result<Self> {
-        Self::attach_all(stage, group, EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?)
+    /// Attaches them where an agent in this namespace, with this cgroup in scope, has its own.
+    pub(crate) fn attach(here: &Namespace, group: &Path) -> Result<Self> {
+        Self::attach_all(here, group, EbpfLoader::new().load(&file()?).context("cannot load the empty programs")?)
     }
 
     /// The same, but for packets of sockets; of each connection a value is made in an agent's map that is pinned there.
-    pub(crate) fn attach_keeping(stage: &Stage, group: &Path, pins: &Path) -> Result<Self> {
+    pub(crate) fn attach_keeping(here: &Namespace, group: &Path, pins: &Path) -> Result<Self> {
         let ebpf = floor::loader(pins).load(&keeping()?).context("cannot load the programs that keep something")?;
-        Self::attach_all(stage, group, ebpf)
+        Self::attach_all(here, group, ebpf)
     }
 
-    fn attach_all(stage: &Stage, group: &Path, mut ebpf: Ebpf) -> Result<Self> {
+    fn attach_all(here: &Namespace, group: &Path, mut ebpf: Ebpf) -> Result<Self> {
         let btf = Btf::from_sys_fs()?;
         let group = File::open(group)?;
         for (name, program) in ebpf.programs_mut().filter(|(name, _)| *name != PASS) {
-            stage
-                .here
-                .enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))
+            here.enter(|| attach(program, name, &group, &btf).map_err(anyhow::Error::from))
                 .with_context(|| format!("cannot attach the program {name}"))?;
         }
         Ok(Self(ebpf))
@@ -113,7 +110,10 @@ impl Empty {
     }
 }
 
-/// Attaches a program to the cgroup, or to loopback, in the direction that its name tells.
+/// Interfaces of a namespace of the stage's (`Namespace::connect`).
+const INTERFACES: [&str; 2] = ["lo", "va"];
+
+/// Attaches a program to the cgroup, or to the interfaces, in the direction that its name tells.
 pub(crate) fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSkb(program) => {
@@ -125,8 +125,10 @@ pub(crate) fn attach(program: &mut Program, name: &str, group: &File, btf: &Btf)
         Program::SchedClassifier(program) => {
             program.load()?;
             let direction = if name.ends_with("_sends") { TcAttachType::Egress } else { TcAttachType::Ingress };
-            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-            program.attach_with_options("lo", direction, order).map(drop)
+            INTERFACES.iter().try_for_each(|interface| {
+                let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+                program.attach_with_options(interface, direction, order).map(drop)
+            })
         }
         Program::SockOps(program) => {
             program.load()?;

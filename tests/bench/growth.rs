@@ -147,7 +147,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     let mut live = Live::default();
     let (mut open, mut none) = (0, 0.0);
     let mut each = Vec::new();
-    let mut walks_of_none = [0.0; 3];
+    let mut walks_of_none = [0.0; 6];
     for sockets in steps {
         let before = allocated()?;
         live.open(stage, sockets - open, false)?;
@@ -169,12 +169,17 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         part.raw(&format!("{sockets} sockets, walk over storages with an empty program"), scan.json());
         part.raw(&format!("{sockets} sockets, walk over storages with one that looks at each socket"), look.json());
         part.raw(&format!("{sockets} sockets, walk over connections with an empty program"), pass.json());
-        let walks = [scan.median, look.median, pass.median];
+        let [cold, cold_scan, cold_look] = cold(stage, &mut agent, scrapes)?.map(spread);
+        part.raw(
+            &format!("{sockets} sockets, in turns: scrape, empty walk, one that looks at each socket"),
+            json!([cold.json(), cold_scan.json(), cold_look.json()]),
+        );
+        let walks = [scan.median, look.median, pass.median, cold.median, cold_scan.median, cold_look.median];
         if open == 0 {
             (none, walks_of_none) = (point.cpu.median, walks);
         } else {
             let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
-            let walks = [0, 1, 2].map(|walk| of_one(walks[walk] - walks_of_none[walk]));
+            let walks = [0, 1, 2, 3, 4, 5].map(|walk| of_one(walks[walk] - walks_of_none[walk]));
             each.push((open, of_one(point.cpu.median - none), walks, stored));
             part.raw(&format!("{sockets} sockets, bytes kept in each that is new"), json!(stored));
         }
@@ -185,10 +190,13 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         "the kernel's walk over storages with an empty program, ns",
         "with one that copies 16 bytes of each socket, ns",
         "that over connections, ns",
+        "in turns: per scrape",
+        "with an empty program",
+        "with one that copies",
         "kept in each that is new, bytes",
     ]);
-    for (sockets, nanoseconds, [scan, look, pass], stored) in &each {
-        let numbers = [nanoseconds, scan, look, pass, stored].map(|number| format!("{number:.0}"));
+    for (sockets, nanoseconds, walks, stored) in &each {
+        let numbers = [nanoseconds].into_iter().chain(walks).chain([stored]).map(|number| format!("{number:.0}"));
         linear.row([sockets.to_string()].into_iter().chain(numbers).collect::<Vec<_>>());
     }
     if let Some((sockets, nanoseconds, ..)) = each.last() {
@@ -203,7 +211,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     live.open(stage, 10_000, true)?;
     let stored = float(allocated()?.saturating_sub(before)) / 10_000.0;
     linear.row(
-        ["10000, half of them observed", "-", "-", "-", "-"]
+        ["10000, half of them observed", "-", "-", "-", "-", "-", "-", "-"]
             .map(str::to_owned)
             .into_iter()
             .chain([format!("{stored:.0}")])
@@ -215,6 +223,20 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     point.row(table, "10000, half of them observed".to_owned());
     part.raw("10000 sockets, observed", point.json());
     Ok(())
+}
+
+/// Processor time of scrapes, of walks with an empty program, and of walks with one that looks at each socket, which take turns: each
+/// finds in the caches what is left there by something else.
+fn cold(stage: &Stage, agent: &mut Agent<'_>, count: usize) -> Result<[Vec<Duration>; 3]> {
+    let (url, process) = (agent.url().to_owned(), agent.process().pid()?);
+    let mut found = [const { Vec::new() }; 3];
+    for _ in 0..count {
+        interrupt::check()?;
+        found[0].push(scrape(&stage.here, &url, process)?.cpu);
+        found[1].extend(empty::scans(agent, 1, Code::default())?);
+        found[2].extend(empty::scans(agent, 1, floor::looking())?);
+    }
+    Ok(found)
 }
 
 fn by_series(stage: &Stage, scrapes: usize, part: &mut Part, table: &mut Table) -> Result<()> {

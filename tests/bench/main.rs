@@ -22,8 +22,10 @@ mod programs;
 mod report;
 mod resting;
 mod sender;
+mod slices;
 mod stage;
 mod start;
+mod stream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +69,9 @@ enum Own {
     /// Sends datagrams to itself
     #[command(hide = true)]
     Send(sender::Sent),
+    /// Sends streams to itself when told to
+    #[command(hide = true)]
+    Stream(stream::Streams),
 }
 
 /// A part of the benchmark.
@@ -126,6 +131,7 @@ fn execute() -> Result<()> {
     match arguments.own {
         Some(Own::Hold(held)) => return holder::hold(&held),
         Some(Own::Send(sent)) => return sender::send(&sent),
+        Some(Own::Stream(streams)) => return stream::stream(&streams),
         None => {}
     }
     interrupt::watch()?;

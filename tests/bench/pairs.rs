@@ -76,11 +76,6 @@ impl Pairs {
         Self { without: column(|pair| pair[0]), with: column(|pair| pair[1]), ratio: column(ratio), raw }
     }
 
-    /// With by without, of each pair.
-    pub(crate) fn ratios(&self) -> impl Iterator<Item = f64> {
-        self.raw.iter().map(ratio)
-    }
-
     pub(crate) fn json(&self) -> Value {
         json!({
             "without": self.without.json(), "with": self.with.json(), "ratio": self.ratio.json(),
@@ -125,6 +120,5 @@ mod tests {
         assert_eq!(*order.borrow(), ["a", "b", "a", "b"]);
         let pairs = Pairs::of(&found, |value| *value);
         assert_eq!((pairs.without.median, pairs.with.median, pairs.ratio.median), (4.0, 2.0, 0.5));
-        assert_eq!(pairs.ratios().collect::<Vec<_>>(), [0.5, 0.5]);
     }
 }

@@ -40,7 +40,7 @@ impl Stage {
         let (here, there) = (Namespace::new()?, Namespace::new()?);
         here.connect(&there)?;
         let files = tempfile::tempdir()?;
-        let group = Group::new()?;
+        let group = Group::new("nginx")?;
         let nginx = nginx(&here, &group, files.path())?;
         Ok(Self { nginx, group, here, there, files })
     }
@@ -126,14 +126,14 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    fn new() -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         // proc(5): the mount point is field 5, the type follows ` - `.
         let root = mounts.lines().find_map(|line| {
             let (left, right) = line.split_once(" - ")?;
             right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
         });
-        let path = root.context("no cgroup v2 hierarchy is mounted")?.join(format!("smb{}", std::process::id()));
+        let path = root.context("no cgroup v2 hierarchy is mounted")?.join(format!("smb{}-{name}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot make the cgroup {}", path.display()))?;
         Ok(Self { path })
     }

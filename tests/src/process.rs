@@ -1,6 +1,6 @@
 //! Processes of a test: they end with it, whatever happens.
 
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -25,6 +25,17 @@ impl Process {
         let name = format!("{command:?}");
         let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { child, name })
+    }
+
+    /// The same, with what it reads; that ends when the second is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_reading(command: &mut Command) -> Result<(Self, ChildStdin)> {
+        let name = format!("{command:?}");
+        let mut child = command.stdin(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
+        let input = child.stdin.take().with_context(|| format!("{name} reads nothing"))?;
+        Ok((Self { child, name }, input))
     }
 
     /// Its standard output, if that was piped; once.
