@@ -32,7 +32,7 @@ const NOTHING: &str = "no agent; programs that do nothing, at all these places";
 
 /// What any tool has to do that says whose the bytes of connections and exchanges are, each of it once.
 const LEAST: &str = "no program of the agent; one that makes a value of 48 bytes for each end of a connection, for nginx' packets those \
-                     that copy the first 96 and 288 bytes, look at each word, and write a record, one that counts what the interface \
+                     that copy the first 96 and 288 bytes, look at each word and line, and write a record, one that counts what the interface \
                      sends, and at the other places programs that do nothing";
 
 /// Lets go of all links but those.

@@ -169,8 +169,9 @@ pub(crate) fn passes(namespace: &Namespace, count: usize) -> Result<Vec<Duration
     Ok(took)
 }
 
-/// The same for the kernel's own walk over what is kept in sockets, in the agent's map of that, with a program that does this.
-pub(crate) fn scans(agent: &Agent<'_>, count: usize, does: Code) -> Result<Vec<Duration>> {
+/// The same for the kernel's own walk over what is kept in sockets, in the agent's map of that, with a program that does this; and
+/// something else done in front of each.
+pub(crate) fn scans(agent: &Agent<'_>, count: usize, does: Code, mut before: impl FnMut()) -> Result<Vec<Duration>> {
     let program = Assembled { section: "iter/bpf_sk_storage_map", name: "empty_scan", code: does.end(0) };
     let folder = tempfile::tempdir()?;
     let (object, pin) = (folder.path().join("scan.o"), pin_dir());
@@ -178,7 +179,11 @@ pub(crate) fn scans(agent: &Agent<'_>, count: usize, does: Code) -> Result<Vec<D
     let mut command = Command::new("bpftool");
     command.args(["iter", "pin"]).arg(&object).arg(&pin).args(["map", "pinned"]).arg(agent.pins().join("maps/SOCKET"));
     run(&mut command)?;
-    let took = (0..count).map(|_| scan(&pin)).collect();
+    let once = |_| {
+        before();
+        scan(&pin)
+    };
+    let took = (0..count).map(once).collect();
     fs::remove_file(&pin)?;
     took
 }

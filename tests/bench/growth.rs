@@ -163,15 +163,15 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         point.row(table, format!("{sockets}, not observed"));
         part.raw(&format!("{sockets} sockets"), point.json());
         let spread = |took: Vec<Duration>| Spread::of(&took.into_iter().map(milliseconds).collect::<Vec<_>>());
-        let scan = spread(empty::scans(&agent, scrapes, Code::default())?);
-        let look = spread(empty::scans(&agent, scrapes, floor::looking())?);
+        let scan = spread(empty::scans(&agent, scrapes, Code::default(), || {})?);
+        let look = spread(empty::scans(&agent, scrapes, floor::looking(), || {})?);
         let pass = spread(empty::passes(&stage.here, scrapes)?);
         part.raw(&format!("{sockets} sockets, walk over storages with an empty program"), scan.json());
         part.raw(&format!("{sockets} sockets, walk over storages with one that looks at each socket"), look.json());
         part.raw(&format!("{sockets} sockets, walk over connections with an empty program"), pass.json());
         let [cold, cold_scan, cold_look] = cold(stage, &mut agent, scrapes)?.map(spread);
         part.raw(
-            &format!("{sockets} sockets, in turns: scrape, empty walk, one that looks at each socket"),
+            &format!("{sockets} sockets, no cache holding anything: scrape, empty walk, one that looks at each socket"),
             json!([cold.json(), cold_scan.json(), cold_look.json()]),
         );
         let walks = [scan.median, look.median, pass.median, cold.median, cold_scan.median, cold_look.median];
@@ -190,9 +190,9 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
         "the kernel's walk over storages with an empty program, ns",
         "with one that copies 16 bytes of each socket, ns",
         "that over connections, ns",
-        "in turns: per scrape",
-        "with an empty program",
-        "with one that copies",
+        "no cache holding anything: per scrape, ns",
+        "with an empty program, ns",
+        "with one that copies, ns",
         "kept in each that is new, bytes",
     ]);
     for (sockets, nanoseconds, walks, stored) in &each {
@@ -225,16 +225,25 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
     Ok(())
 }
 
-/// Processor time of scrapes, of walks with an empty program, and of walks with one that looks at each socket, which take turns: each
-/// finds in the caches what is left there by something else.
+/// More than any cache holds.
+const SWEEP: usize = 256 << 20;
+
+/// Processor time of scrapes, of walks with an empty program, and of walks with one that looks at each socket, which take turns, with
+/// no cache holding what they look at, as after the seconds between two scrapes of Prometheus'.
 fn cold(stage: &Stage, agent: &mut Agent<'_>, count: usize) -> Result<[Vec<Duration>; 3]> {
     let (url, process) = (agent.url().to_owned(), agent.process().pid()?);
+    let mut memory = vec![0_u8; SWEEP];
+    let mut sweep = || {
+        memory.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+        std::hint::black_box(&memory);
+    };
     let mut found = [const { Vec::new() }; 3];
     for _ in 0..count {
         interrupt::check()?;
+        sweep();
         found[0].push(scrape(&stage.here, &url, process)?.cpu);
-        found[1].extend(empty::scans(agent, 1, Code::default())?);
-        found[2].extend(empty::scans(agent, 1, floor::looking())?);
+        found[1].extend(empty::scans(agent, 1, Code::default(), &mut sweep)?);
+        found[2].extend(empty::scans(agent, 1, floor::looking(), &mut sweep)?);
     }
     Ok(found)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::Effort;
 use crate::load;
 use crate::meter::ended_children;
-use crate::pairs::{Pairs, alternate};
+use crate::pairs::{Pairs, alternate, float};
 use crate::report::{Part, Table, Target};
 use crate::stage::{OBSERVED, Stage};
 
@@ -36,6 +36,8 @@ impl Connections {
 /// What wrk counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
+    /// In all.
+    pub(crate) answers: u64,
     /// Per second.
     pub(crate) requests: f64,
     /// Median latency in microseconds.
@@ -67,15 +69,16 @@ fn counted(said: &str, cpu: Duration) -> Result<Counted> {
         line.with_context(|| format!("wrk said nothing of {name}:\n{said}"))
     };
     Ok(Counted {
+        answers: requests(said)?,
         requests: of("Requests/sec:")?.parse()?,
         half: microseconds(of("50%")?)?,
         most: microseconds(of("99%")?)?,
-        cpu: cpu.as_secs_f64() * 1e6 / requests(said)?,
+        cpu: cpu.as_secs_f64() * 1e6 / float(requests(said)?),
     })
 }
 
 /// Requests in all, from the line `53105 requests in 1.00s, 43.10MB read`.
-fn requests(said: &str) -> Result<f64> {
+fn requests(said: &str) -> Result<u64> {
     let line = said.lines().find_map(|line| line.trim().split_once(" requests in "));
     Ok(line.with_context(|| format!("wrk said nothing of requests:\n{said}"))?.0.parse()?)
 }

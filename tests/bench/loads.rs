@@ -68,8 +68,9 @@ impl Load {
         }
     }
 
-    pub(crate) fn run(self, stage: &Stage, seconds: u32) -> Result<()> {
-        let wrk = |connections, port, path| wrk(stage, connections, port, path, seconds).map(drop);
+    /// Lets it run; how many requests were answered, where wrk counts them.
+    pub(crate) fn run(self, stage: &Stage, seconds: u32) -> Result<u64> {
+        let wrk = |connections, port, path| wrk(stage, connections, port, path, seconds).map(|counted| counted.answers);
         match self {
             Self::KeptUnobserved | Self::NothingWanted => wrk(Connections::Kept, UNOBSERVED, "/small.txt"),
             Self::KeptObserved => wrk(Connections::Kept, OBSERVED, "/small.txt"),
@@ -81,12 +82,12 @@ impl Load {
                 let mut command = stage.group.command(&stage.here, "wrk");
                 command.args(["-t1", "-c64", &format!("-d{seconds}s"), "-H", "Connection: close"]);
                 command.arg(format!("http://127.0.0.1:{UNOBSERVED}/small.txt"));
-                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(drop)
+                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(|_| 0)
             }
             Self::Datagrams => {
                 let mut command = stage.group.command(&stage.here, &std::env::current_exe()?.to_string_lossy());
                 command.args(["send", &seconds.to_string(), "1400"]);
-                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(drop)
+                load::output(&mut command, Duration::from_secs(u64::from(seconds) + 20)).map(|_| 0)
             }
         }
     }

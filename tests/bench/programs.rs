@@ -163,7 +163,7 @@ struct Under {
 impl Under {
     /// One more round. `bias` is what was last said of programs that do nothing, for those that run seldom under this load.
     fn round(&mut self, stage: &Stage, load: Load, seconds: u32, bias: &mut BTreeMap<&'static str, f64>) -> Result<()> {
-        bias.extend(Empty::attach(&stage.here, &stage.group.path)?.per_run(|| load.run(stage, seconds))?);
+        bias.extend(Empty::attach(&stage.here, &stage.group.path)?.per_run(|| load.run(stage, seconds).map(drop))?);
         let off = |name: &str| bias.get(empty::like(name)).copied().unwrap_or(0.0);
         let agent =
             if load == Load::NothingWanted { stage.agent_without_packets()? } else { stage.agent_of_nginx()? };

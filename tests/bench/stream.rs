@@ -31,7 +31,7 @@ pub(crate) struct Streams {
 const SLICE: Duration = Duration::from_millis(25);
 /// Bytes of a write: iperf3's own length.
 const BLOCK: usize = 128 << 10;
-/// Longest that what was sent is waited for.
+/// Longest that is waited, for what is sent and for its arrival.
 const BOUND: Duration = Duration::from_secs(10);
 
 /// What arrived.
@@ -73,7 +73,7 @@ pub(crate) fn stream(streams: &Streams) -> Result<()> {
             ask.send(Instant::now() + SLICE)?;
         }
         for (_, told) in &senders {
-            sent += told.recv()??;
+            sent += told.recv_timeout(BOUND)??;
         }
         let over = Instant::now() + BOUND;
         while arrived.bytes.load(Ordering::Acquire) != sent {
