@@ -150,7 +150,7 @@ fn sets(places: &[Place; 3], load: Load, effort: Effort) -> Result<Vec<[f64; 3]>
     Ok(found)
 }
 
-/// The table, with the target; all numbers go to `part`.
+/// The table, with the targets; all numbers go to `part`.
 pub(crate) fn table(effort: Effort, part: &mut Part) -> Result<Table> {
     let mut table = Table::new(&[
         "TCP over, in turns",
@@ -159,7 +159,6 @@ pub(crate) fn table(effort: Effort, part: &mut Part) -> Result<Table> {
         "with the agent / programs that do nothing",
     ]);
     let places = [Place::new("a")?, Place::new("b")?, Place::new("c")?];
-    let mut ours = Vec::new();
     for load in Load::ALL {
         let found = sets(&places, load, effort)?;
         let ratio = |above: usize, below: usize| {
@@ -167,14 +166,9 @@ pub(crate) fn table(effort: Effort, part: &mut Part) -> Result<Table> {
         };
         let ratios = [ratio(AGENT, WITHOUT), ratio(NOTHING, WITHOUT), ratio(AGENT, NOTHING)];
         table.row([load.words()].into_iter().chain(ratios.map(|ratio| ratio.words(3))).collect::<Vec<_>>());
-        ours.push(ratios[0].median);
+        let what = format!("bulk TCP over {} with the agent, share of without", load.words());
+        part.target(Target::at_least(&what, 0.99, ratios[0].median, 3));
         part.raw(&format!("turns, {}", load.words()), json!(found));
     }
-    part.target(Target::at_least(
-        "bulk TCP with the agent, share of without (mean of four loads, in turns)",
-        0.99,
-        ours.iter().sum::<f64>() / 4.0,
-        3,
-    ));
     Ok(table)
 }

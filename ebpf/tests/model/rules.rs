@@ -23,7 +23,7 @@ pub(super) fn play(requests: &str, answers: &str) -> Ledger {
     end(connection)
 }
 
-fn end(mut connection: Connection) -> Ledger {
+pub(super) fn end(mut connection: Connection) -> Ledger {
     connection.close();
     let mut ledger = Ledger::default();
     ledger.read_journal();
