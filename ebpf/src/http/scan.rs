@@ -169,7 +169,7 @@ const STEPS: u32 = BLOCK / 8 + BLOCK;
 /// to fetch than to run.
 #[inline(always)]
 pub fn block<O: Outside>(side: &mut Side, window: &mut Window, from: u32, end: u32) -> bool {
-    let from = window.block(from);
+    window.go_to_block(from);
     // Behind the word whose marks these are, in the block.
     let (mut at, mut marks) = (0, 0);
     let mut steps = 0;
@@ -180,7 +180,7 @@ pub fn block<O: Outside>(side: &mut Side, window: &mut Window, from: u32, end: u
             if at >= BLOCK {
                 return true;
             }
-            marks = line_feeds(window.word_of_block(from, at));
+            marks = line_feeds(window.word_of_block(at));
             at += 8;
             continue;
         }

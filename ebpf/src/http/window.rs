@@ -85,21 +85,21 @@ impl Window {
         u64::from(low) | u64::from(high) << 32
     }
 
-    /// The beginning of the block at `from`, which the verifier knows to be within the window.
+    /// Goes to the block at `from`.
     #[inline(always)]
-    pub(super) fn block(&mut self, from: u32) -> u32 {
+    pub(super) fn go_to_block(&mut self, from: u32) {
         self.lines.block = from;
-        // SAFETY: a field of ours; volatile, so that the compiler, which knows the value, leaves the mask.
-        let from = unsafe { core::ptr::read_volatile(&raw const self.lines.block) };
-        from & (1023 & !(BLOCK - 1))
     }
 
-    /// The word at `at` (modulo the block's length) in the block at `from`, as `block` gave it.
+    /// The word at `at` (modulo the block's length) in that block.
     #[inline(always)]
-    pub(super) fn word_of_block(&self, from: u32, at: u32) -> u64 {
-        let at = (from | at & (BLOCK - 8)) as usize;
+    pub(super) fn word_of_block(&self, at: u32) -> u64 {
+        // Read and masked each time: a verifier before 6.6 forgets what it knew of a value that waited on the stack.
+        // SAFETY: a field of ours; volatile, so that the compiler, which knows the value, leaves the mask.
+        let from = unsafe { core::ptr::read_volatile(&raw const self.lines.block) } & (1023 & !(BLOCK - 1));
+        let at = at & (BLOCK - 8);
         // SAFETY: a block lies within the first 1,024 bytes.
-        u64::from_le(unsafe { self.bytes.as_ptr().add(at).cast::<u64>().read_unaligned() })
+        u64::from_le(unsafe { self.bytes.as_ptr().add(from as usize).add(at as usize).cast::<u64>().read_unaligned() })
     }
 
     /// Where fresh bytes are loaded to: `WINDOW` bytes from here belong to the window.

@@ -60,7 +60,6 @@ extern "C" fn scan_window(side: *mut Side, window: *mut Window, len: u32) -> u32
     if len > WINDOW {
         return 0;
     }
-    lines::<Kernel>(side, window, len);
     let found = scan::<Kernel>(side, window, len);
     window.keep_result(&found);
     match found.stop {
@@ -70,6 +69,16 @@ extern "C" fn scan_window(side: *mut Side, window: *mut Window, len: u32) -> u32
         Stop::NotHttp => 3,
         Stop::Tls => 4,
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lines_read(side: *mut Side, window: *mut Window, len: u32) -> u32 {
+    // SAFETY: the caller's own, checked for null here.
+    if let (Some(side), Some(window)) = (unsafe { side.as_mut() }, unsafe { window.as_mut() }) {
+        lines::<Kernel>(side, window, len);
+    }
+    0
 }
 
 #[unsafe(no_mangle)]
@@ -222,6 +231,7 @@ impl Outside for Kernel {
 
     #[inline(always)]
     fn scan(side: &mut Side, window: &mut Window, len: u32) -> Scan {
+        lines_read(side, window, len);
         let found = scan_window(side, window, len);
         let stop = match found {
             1 => Stop::Blank,
