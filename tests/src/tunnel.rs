@@ -1,6 +1,7 @@
 //! A WireGuard tunnel in user space between two namespaces that are connected already, and what WireGuard says of it.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
-use crate::process::{Process, output, run};
+use crate::process::{Process, run};
 use crate::wait;
 
 /// Both ends; the tunnel goes with it.
@@ -123,8 +124,7 @@ fn process(namespace: &Namespace, name: &str) -> Result<Process> {
     let mut command = namespace.command("wireguard-go");
     command.args(["-f", name]).env("WG_PROCESS_FOREGROUND", "1").stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process::start(&mut command)?;
-    wait::until("wireguard-go", || {
-        Ok(output(Command::new("wg").args(["show", name]))?.status.success().then_some(()))
-    })?;
+    // Not by wg(8): a socket that was bound and does not listen yet it takes for one left behind, and removes it.
+    wait::until("wireguard-go", || Ok(UnixStream::connect(socket(name)).is_ok().then_some(())))?;
     Ok(process)
 }
