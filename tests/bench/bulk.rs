@@ -22,16 +22,16 @@ use crate::stage::Stage;
 /// iperf3's own port.
 const PORT: u16 = 5201;
 
-/// A load of iperf3's.
+/// What is sent, over what.
 #[derive(Clone, Copy, Debug)]
-struct Bulk {
+pub(crate) struct Bulk {
     udp: bool,
-    streams: u32,
-    veth: bool,
+    pub(crate) streams: u32,
+    pub(crate) veth: bool,
 }
 
 impl Bulk {
-    fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         format!(
             "{} over {}, {} {}",
             if self.udp { "UDP" } else { "TCP" },
@@ -121,7 +121,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
          observed. Both ends are on this machine, so the programs run at both. What TCP makes of two processors drifts by more than \
          what is aimed at, so three processes that send over TCP also take turns of 25 ms, each end on a processor of \
          its own: one that no program looks at, one that the agent has in scope, one whose packets pass programs that do nothing. \
-         Medians and quartiles are those of 27 sets of connections, of 24 turns each.",
+         Medians and quartiles are those of sets of connections.",
     );
     let mut table = Table::new(&["load", "without, Gbit/s", "with, Gbit/s", "with / without"]);
     let seconds = if effort.quick { 1 } else { 2 };
@@ -131,12 +131,8 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         "their share of both ends' CPU, the kernel's measuring included, %",
         "less that, %",
     ]);
-    for (udp, veth, streams) in [false, true]
-        .into_iter()
-        .flat_map(|udp| [false, true].map(|veth| (udp, veth)))
-        .flat_map(|(udp, veth)| [1, 8].map(|streams| (udp, veth, streams)))
-    {
-        let bulk = Bulk { udp, streams, veth };
+    let loads = |udp| [false, true].map(|veth| [1, 8].map(|streams| Bulk { udp, streams, veth })).concat();
+    for bulk in [loads(false), loads(true)].concat() {
         let pairs = if effort.quick { 1 } else { 4 };
         let found = alternate(
             pairs,
@@ -159,7 +155,7 @@ pub(crate) fn part(stage: &Stage, effort: Effort) -> Result<Part> {
         );
         shares.row([bulk.words(), runs.words(0), raw.words(2), net.words(2)]);
     }
-    let turns = slices::table(effort, &mut part)?;
+    let turns = slices::table(&loads(false), effort, &mut part)?;
     part.table(table);
     part.table(turns);
     part.table(shares);

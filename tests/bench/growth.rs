@@ -179,7 +179,7 @@ fn by_sockets(stage: &Stage, effort: Effort, scrapes: usize, part: &mut Part, ta
             (none, walks_of_none) = (point.cpu.median, walks);
         } else {
             let of_one = |milliseconds: f64| milliseconds * 1e6 / f64::from(open);
-            let walks = [0, 1, 2, 3, 4, 5].map(|walk| of_one(walks[walk] - walks_of_none[walk]));
+            let walks: [f64; 6] = std::array::from_fn(|walk| of_one(walks[walk] - walks_of_none[walk]));
             each.push((open, of_one(point.cpu.median - none), walks, stored));
             part.raw(&format!("{sockets} sockets, bytes kept in each that is new"), json!(stored));
         }

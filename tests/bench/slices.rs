@@ -10,51 +10,15 @@ use std::process::{ChildStdin, ChildStdout, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sockmeter_tests::agent::Agent;
-use sockmeter_tests::namespace::Namespace;
 use sockmeter_tests::process::Process;
 
 use crate::Effort;
+use crate::bulk::Bulk;
 use crate::empty::Empty;
 use crate::interrupt;
 use crate::pairs::{Spread, float};
 use crate::report::{Part, Table, Target};
-use crate::stage::Group;
-
-/// What is sent over.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    veth: bool,
-    streams: u32,
-}
-
-impl Load {
-    const ALL: [Self; 4] = [
-        Self { veth: false, streams: 1 },
-        Self { veth: false, streams: 8 },
-        Self { veth: true, streams: 1 },
-        Self { veth: true, streams: 8 },
-    ];
-
-    fn words(self) -> String {
-        let over = if self.veth { "veth" } else { "loopback" };
-        format!("{over}, {} {}", self.streams, if self.streams == 1 { "stream" } else { "streams" })
-    }
-}
-
-/// Where one of the three runs: a cgroup, and two namespaces that a veth pair joins.
-struct Place {
-    group: Group,
-    here: Namespace,
-    there: Namespace,
-}
-
-impl Place {
-    fn new(name: &str) -> Result<Self> {
-        let (here, there) = (Namespace::new()?, Namespace::new()?);
-        here.connect(&there)?;
-        Ok(Self { group: Group::new(name)?, here, there })
-    }
-}
+use crate::stage::Place;
 
 /// One of the three.
 struct Sending {
@@ -64,7 +28,7 @@ struct Sending {
 }
 
 impl Sending {
-    fn start(place: &Place, load: Load) -> Result<Self> {
+    fn start(place: &Place, load: Bulk) -> Result<Self> {
         let own = std::env::current_exe()?;
         let (from, address) = if load.veth { (&place.there, "10.77.0.1") } else { (&place.here, "127.0.0.1") };
         let mut command = place.group.command(&place.here, &own.to_string_lossy());
@@ -116,7 +80,7 @@ const NOTHING: usize = 2;
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1], [1, 0, 2], [2, 1, 0]];
 
 /// The sums of three rates, see `WITHOUT`, over some rounds with the same connections. `places` in that order.
-fn set(places: [&Place; 3], load: Load, rounds: usize) -> Result<[f64; 3]> {
+fn set(places: [&Place; 3], load: Bulk, rounds: usize) -> Result<[f64; 3]> {
     let mut all = places.iter().map(|place| Sending::start(place, load)).collect::<Result<Vec<_>>>()?;
     // The windows open.
     for sending in &mut all {
@@ -135,7 +99,7 @@ fn set(places: [&Place; 3], load: Load, rounds: usize) -> Result<[f64; 3]> {
 }
 
 /// Sets under this load. The places take turns too, for where the memory of one lies makes a difference.
-fn sets(places: &[Place; 3], load: Load, effort: Effort) -> Result<Vec<[f64; 3]>> {
+fn sets(places: &[Place; 3], load: Bulk, effort: Effort) -> Result<Vec<[f64; 3]>> {
     let (sets, rounds) = if effort.quick { (1, 6) } else { (9, 24) };
     let mut found = Vec::new();
     for first in 0..places.len() {
@@ -150,23 +114,23 @@ fn sets(places: &[Place; 3], load: Load, effort: Effort) -> Result<Vec<[f64; 3]>
     Ok(found)
 }
 
-/// The table, with the targets; all numbers go to `part`.
-pub(crate) fn table(effort: Effort, part: &mut Part) -> Result<Table> {
+/// The table of these loads, with the targets; all numbers go to `part`.
+pub(crate) fn table(loads: &[Bulk], effort: Effort, part: &mut Part) -> Result<Table> {
     let mut table = Table::new(&[
-        "TCP over, in turns",
+        "load, in turns",
         "with the agent / without",
         "programs that do nothing / without",
         "with the agent / programs that do nothing",
     ]);
     let places = [Place::new("a")?, Place::new("b")?, Place::new("c")?];
-    for load in Load::ALL {
-        let found = sets(&places, load, effort)?;
+    for load in loads {
+        let found = sets(&places, *load, effort)?;
         let ratio = |above: usize, below: usize| {
             Spread::of(&found.iter().map(|rates| rates[above] / rates[below]).collect::<Vec<_>>())
         };
         let ratios = [ratio(AGENT, WITHOUT), ratio(NOTHING, WITHOUT), ratio(AGENT, NOTHING)];
         table.row([load.words()].into_iter().chain(ratios.map(|ratio| ratio.words(3))).collect::<Vec<_>>());
-        let what = format!("bulk TCP over {} with the agent, share of without", load.words());
+        let what = format!("bulk {} with the agent, share of without", load.words());
         part.target(Target::at_least(&what, 0.99, ratios[0].median, 3));
         part.raw(&format!("turns, {}", load.words()), json!(found));
     }

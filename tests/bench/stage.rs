@@ -37,10 +37,8 @@ pub(crate) struct Stage {
 impl Stage {
     /// Sets it.
     pub(crate) fn set() -> Result<Self> {
-        let (here, there) = (Namespace::new()?, Namespace::new()?);
-        here.connect(&there)?;
         let files = tempfile::tempdir()?;
-        let group = Group::new("nginx")?;
+        let Place { group, here, there } = Place::new("nginx")?;
         let nginx = nginx(&here, &group, files.path())?;
         Ok(Self { nginx, group, here, there, files })
     }
@@ -119,6 +117,23 @@ http {{
     )
 }
 
+/// Where something runs: a cgroup, and two namespaces that a veth pair joins (`Namespace::connect`).
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) group: Group,
+    pub(crate) here: Namespace,
+    pub(crate) there: Namespace,
+}
+
+impl Place {
+    /// Makes one, whose cgroup has `name` in its own.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let (here, there) = (Namespace::new()?, Namespace::new()?);
+        here.connect(&there)?;
+        Ok(Self { group: Group::new(name)?, here, there })
+    }
+}
+
 /// A cgroup of the benchmark's own.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -126,7 +141,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(name: &str) -> Result<Self> {
+    fn new(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         // proc(5): the mount point is field 5, the type follows ` - `.
         let root = mounts.lines().find_map(|line| {

@@ -94,7 +94,7 @@ impl Window {
     /// The word at `at` (modulo the block's length) in that block.
     #[inline(always)]
     pub(super) fn word_of_block(&self, at: u32) -> u64 {
-        // Read and masked each time: a verifier before 6.6 forgets what it knew of a value that waited on the stack.
+        // Read and masked each time: masked once, in front of the loop, the verifier of 6.1 refuses it.
         // SAFETY: a field of ours; volatile, so that the compiler, which knows the value, leaves the mask.
         let from = unsafe { core::ptr::read_volatile(&raw const self.lines.block) } & (1023 & !(BLOCK - 1));
         let at = at & (BLOCK - 8);
