@@ -8,12 +8,20 @@ use core::mem::offset_of;
 
 use crate::http::head::{REQUEST_HEAD, STATUS_LINE, room};
 use crate::http::scan::Scan;
-use crate::http::side::{NEVER, OPAQUE, Side, TENTATIVE};
+use crate::http::side::{OPAQUE, Side, TENTATIVE};
 use crate::http::window::Window;
 use crate::posting::{Posting, Reason};
 
 /// Requests without an answer that are kept in the connection itself; more of them (pipelining) go to a map.
 pub const INLINE: u32 = 2;
+
+/// `Conn::stage`: whether packets may look at it, its socket says (`OBSERVED`): while it is being begun, and as long as it lives
+/// where it was begun by a layout before 9.
+pub const MADE: u8 = 0;
+/// `Conn::stage`: the connection ended; nothing may touch it any more.
+pub const ENDED: u8 = 1;
+/// `Conn::stage`: packets may look at it.
+pub const READY: u8 = 2;
 
 /// A request that was read and waits for its answer, and the answer as far as it is known.
 #[repr(C)]
@@ -81,8 +89,8 @@ pub struct Conn {
     pub status: u16,
     /// Status code of `early`; 0 if there is no early answer.
     pub early_status: u16,
-    /// 1: the connection ended; nothing may touch it any more.
-    pub closed: u8,
+    /// `MADE`, `READY`, `ENDED`.
+    pub stage: u8,
     /// 1 + `Reason`: answers cannot be read any more, drop what waits for one.
     pub cut: u8,
     /// 1: the receive hook found a beginning, the other side is to begin anew too.
@@ -103,8 +111,10 @@ pub struct Conn {
     pub lost: [u64; 2],
     /// Number of the service.
     pub service: u16,
-    /// Spelled-out padding.
-    pub pad: [u8; 6],
+    /// What `note_user` notes, its lower part ...
+    pub user_low: u16,
+    /// ... and its upper.
+    pub user_high: u32,
     /// Time of the first byte of the request that is being read.
     pub began: u64,
     /// See `Early`.
@@ -193,7 +203,7 @@ impl Conn {
         postings: 0,
         status: 0,
         early_status: 0,
-        closed: 0,
+        stage: MADE,
         cut: 0,
         resume: 0,
         turned: 0,
@@ -204,7 +214,8 @@ impl Conn {
         cookie: 0,
         lost: [0; 2],
         service: 0,
-        pad: [0; 6],
+        user_low: 0,
+        user_high: 0,
         began: 0,
         early: Early { end: 0, body: 0, ended: 0 },
         status_line: [0; room(STATUS_LINE)],
@@ -258,6 +269,28 @@ impl Conn {
         self.inbound.flags |= TENTATIVE;
         self.resume = 1;
         true
+    }
+
+    /// Notes the process that was last seen to use the connection, as its socket knows it (`Socket::user`), to ask for it with each
+    /// packet: its id, and of the nanosecond in which it began the lower 26 bits.
+    #[inline(always)]
+    pub const fn note_user(&mut self, process: u64) {
+        self.user_low = process as u16;
+        self.user_high = (process >> 16) as u32;
+    }
+
+    /// What was noted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn user(&self) -> u64 {
+        self.user_low as u64 | (self.user_high as u64) << 16
+    }
+
+    /// Whether that was this one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_users(&self, process: u64) -> bool {
+        self.user() == process & ((1 << 48) - 1)
     }
 
     /// Whether there may be something to settle.
@@ -353,40 +386,4 @@ impl Entry {
         posting: Posting::EMPTY,
         head: [0; REQUEST_HEAD],
     };
-}
-
-impl Side {
-    /// All zero.
-    pub const ZERO: Self = Self {
-        want: 0,
-        seen: 0,
-        settled: 0,
-        start: 0,
-        body: 0,
-        length: 0,
-        body_start: 0,
-        fin: 0,
-        aside_from: 0,
-        aside_until: 0,
-        base: 0,
-        head_len: 0,
-        line_len: 0,
-        phase: 0,
-        flags: 0,
-        carried: 0,
-        reason: 0,
-        stashed: 0,
-        pad: [0; 3],
-        carry: [0; 128],
-    };
-
-    /// A direction whose next byte has position `at` and sequence number `seq`.
-    #[inline(always)]
-    pub fn open_at(&mut self, at: u64, seq: u32) {
-        self.base = seq.wrapping_sub(at as u32);
-        self.seen = at;
-        self.settled = at;
-        self.fin = NEVER;
-        self.begin(at);
-    }
 }

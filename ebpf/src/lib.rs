@@ -14,7 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
-mod body;
+pub mod body;
 pub mod conn;
 pub mod http;
 pub mod interface;

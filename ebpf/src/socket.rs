@@ -46,7 +46,7 @@ pub struct Socket {
     pub sent: u64,
     /// Retransmitted bytes, likewise (TCP).
     pub retransmitted: u64,
-    /// UDP payload bytes received so far. Of TCP, what `note_rest` or `note_body` notes.
+    /// UDP payload bytes received so far. Of TCP, what `note_rest` notes.
     pub udp_received: u64,
     /// UDP payload bytes sent so far. Of TCP, what `note_user` notes.
     pub udp_sent: u64,
@@ -60,7 +60,7 @@ pub struct Socket {
     pub flags: u8,
     /// 1: its end is booked.
     pub closed: u8,
-    /// Remote port of the last datagram; host order (UDP). Of TCP, the state that `note_rest` notes, or `SENDS_BODY`.
+    /// Remote port of the last datagram; host order (UDP). Of TCP, the state that `note_rest` notes.
     pub peer_port: u16,
 }
 const _: () = assert!(size_of::<Socket>() == 48);
@@ -86,20 +86,21 @@ impl Socket {
     #[inline(always)]
     pub fn note_rest(&mut self, next: [u32; 2], acknowledged: u32, state: u8) {
         if next[1] == acknowledged {
-            self.note(u16::from(state), joined(next));
+            // SAFETY: fields of this.
+            unsafe {
+                core::ptr::write_volatile(&raw mut self.peer_port, u16::from(state));
+                core::ptr::write_volatile(&raw mut self.udp_received, joined(next));
+            }
         } else {
             self.forget_rest();
         }
     }
 
-    /// There may be something to book, or the state be another, though neither sequence number moves. Where a body is noted there
-    /// is no rest to forget.
+    /// There may be something to book, or the state be another, though neither sequence number moves.
     #[inline(always)]
     pub fn forget_rest(&mut self) {
-        if self.peer_port != SENDS_BODY {
-            // SAFETY: a field of this.
-            unsafe { core::ptr::write_volatile(&raw mut self.udp_received, NO_REST) };
-        }
+        // SAFETY: a field of this.
+        unsafe { core::ptr::write_volatile(&raw mut self.udp_received, NO_REST) };
     }
 
     /// Whether there is nothing to book while the next sequence numbers are these. After 4 GiB to the byte it says so though
@@ -107,7 +108,7 @@ impl Socket {
     #[inline(always)]
     #[must_use]
     pub fn rests_at(&self, next: [u32; 2]) -> bool {
-        // Earlier versions noted no state.
+        // Earlier versions noted no state, or that a body is sent.
         let rests = self.peer_port != 0 && self.peer_port != SENDS_BODY;
         rests && self.udp_received == joined(next) && self.udp_received != NO_REST
     }
@@ -121,59 +122,6 @@ impl Socket {
 }
 
 impl Socket {
-    /// Notes of an observed connection that what it sends next is a body, from sequence number `seen` on, which has gone out, up to
-    /// `until`.
-    #[inline(always)]
-    pub fn note_body(&mut self, seen: u32, until: u32) {
-        self.note(SENDS_BODY, joined([seen, until]));
-    }
-
-    /// Whether a packet of `len` bytes from `seq` on lies within the body that was noted, and does not end it; if so, that it went
-    /// out is noted.
-    #[inline(always)]
-    pub fn passes(&mut self, seq: u32, len: u32) -> bool {
-        if !self.sends_body() {
-            return false;
-        }
-        let (seen, until) = ((self.udp_received >> 32) as u32, self.udp_received as u32);
-        let end = seq.wrapping_add(len);
-        if until.wrapping_sub(end).cast_signed() <= 0 {
-            return false;
-        }
-        if end.wrapping_sub(seen).cast_signed() > 0 {
-            self.note(SENDS_BODY, joined([end, until]));
-        }
-        true
-    }
-
-    /// Whether a body is noted.
-    #[inline(always)]
-    #[must_use]
-    pub const fn sends_body(&self) -> bool {
-        self.peer_port == SENDS_BODY && self.udp_received != NO_REST
-    }
-
-    /// Forgets the body that was noted; the sequence number behind what went out of it.
-    #[inline(always)]
-    pub fn take_body(&mut self) -> Option<u32> {
-        if !self.sends_body() {
-            return None;
-        }
-        let seen = (self.udp_received >> 32) as u32;
-        self.note(0, NO_REST);
-        Some(seen)
-    }
-
-    /// Stores, since a scan may be looking.
-    #[inline(always)]
-    fn note(&mut self, state: u16, numbers: u64) {
-        // SAFETY: fields of this.
-        unsafe {
-            core::ptr::write_volatile(&raw mut self.peer_port, state);
-            core::ptr::write_volatile(&raw mut self.udp_received, numbers);
-        }
-    }
-
     /// The process that was last seen to use an accepted TCP socket, as the kernel side's tasks tell it; 0 if none was.
     #[inline(always)]
     #[must_use]
@@ -188,7 +136,7 @@ impl Socket {
     }
 }
 
-/// `Socket::peer_port` of a connection of which `note_body` notes something; no state of TCP's is that.
+/// `Socket::peer_port` where layouts 7 and 8 noted a body instead; no state of TCP's is that.
 const SENDS_BODY: u16 = u16::MAX;
 
 /// A socket whose next sequence numbers are both 0 is looked at every time.
@@ -301,6 +249,9 @@ mod tests {
         socket.note_rest([8, 12], 12, 1);
         socket.forget_rest();
         assert!(!socket.rests_at([8, 12]) && !socket.rests_at([0, 0]));
+        socket.note_rest([8, 12], 12, 1);
+        socket.peer_port = SENDS_BODY;
+        assert!(!socket.rests_at([8, 12]));
     }
 
     #[test]

@@ -67,7 +67,7 @@ use crate::config::{Scope, Settings};
 use crate::snapshot::{PlaceBytes, PlaceKey, ProgramState, ReadError, Snapshot, Spill};
 
 /// Maps that are pinned: all that carries state from one run to the next.
-const PINNED: [&str; 30] = [
+const PINNED: [&str; 31] = [
     "SOCKET",
     "MAKER",
     "CONN",
@@ -79,6 +79,7 @@ const PINNED: [&str; 30] = [
     "STASHED",
     "SERVICE_PORTS",
     "SERVED",
+    "BODIES",
     "OWN",
     "SPILLS",
     "LOST",

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData};
+use sockmeter_ebpf::body::Body;
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::layout::{self, books};
 use sockmeter_ebpf::place::{CgroupName, Maker, PlaceTotals};
@@ -38,7 +39,7 @@ pub(super) enum Found {
 }
 
 /// Sizes of the records in pinned maps. A map with another one was made by a build that never was a release.
-const RECORDS: [(&str, usize); 12] = [
+const RECORDS: [(&str, usize); 13] = [
     ("SOCKET", size_of::<Socket>()),
     ("MAKER", size_of::<Maker>()),
     ("PLACE_TOTALS", size_of::<PlaceTotals>()),
@@ -47,6 +48,7 @@ const RECORDS: [(&str, usize); 12] = [
     ("DEEP", size_of::<Entry>()),
     ("STASH", size_of::<Stash>()),
     ("SERVED", size_of::<Served>()),
+    ("BODIES", size_of::<Body>()),
     ("TOTALS", size_of::<Totals>()),
     ("ROUND_TRIPS", size_of::<RoundTrips>()),
     ("BOOK_CELLS", books::CELL),

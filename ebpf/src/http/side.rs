@@ -137,6 +137,42 @@ impl Side {
     }
 }
 
+impl Side {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        want: 0,
+        seen: 0,
+        settled: 0,
+        start: 0,
+        body: 0,
+        length: 0,
+        body_start: 0,
+        fin: 0,
+        aside_from: 0,
+        aside_until: 0,
+        base: 0,
+        head_len: 0,
+        line_len: 0,
+        phase: 0,
+        flags: 0,
+        carried: 0,
+        reason: 0,
+        stashed: 0,
+        pad: [0; 3],
+        carry: [0; 128],
+    };
+
+    /// A direction whose next byte has position `at` and sequence number `seq`.
+    #[inline(always)]
+    pub fn open_at(&mut self, at: u64, seq: u32) {
+        self.base = seq.wrapping_sub(at as u32);
+        self.seen = at;
+        self.settled = at;
+        self.fin = NEVER;
+        self.begin(at);
+    }
+}
+
 /// A 32-bit difference as a 64-bit one.
 #[inline(always)]
 #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "sequence number arithmetic, RFC 9293 3.4")]

@@ -1,5 +1,6 @@
 //! Atomic operations of the instruction set. `core::sync::atomic` has none for this target, though the kernel does.
 
+use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg};
 
 const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
@@ -30,6 +31,20 @@ pub(super) fn give(word: *mut u32) {
 pub(super) fn claim(word: *mut u32, from: u32, to: u32) -> bool {
     // SAFETY: as in `add`.
     unsafe { atomic_cxchg::<u32, ORDER, ORDER>(word, from, to) }.1
+}
+
+/// Puts an address into a word that has none; false if it has one.
+#[inline(always)]
+pub(super) fn claim_address(word: *mut u64, address: *mut c_void) -> bool {
+    // SAFETY: as in `add`.
+    unsafe { atomic_cxchg::<u64, ORDER, ORDER>(word, 0, address.expose_provenance() as u64) }.1
+}
+
+/// Takes the address out of such a word.
+#[inline(always)]
+pub(super) fn give_address(word: *mut u64) {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xchg::<u64, ORDER>(word, 0) };
 }
 
 /// Sets a word, after all stores in front of it.

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_getsockopt, bpf_se
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
-use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::conn::{Conn, Outside as _, READY};
 use sockmeter_ebpf::layout::{LOSS_STORAGE, OwnKey};
 use sockmeter_ebpf::posting::Reason;
 use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket};
@@ -19,7 +19,7 @@ use super::handshake::{self, Came};
 use super::maps::{CONN, OWN, SERVICE_PORTS, SOCKET};
 use super::outside::Kernel;
 use super::tcp::{ESTABLISHED, Tcp};
-use super::{end, owner, served, totals};
+use super::{bodies, end, owner, served, totals};
 
 /// `BPF_SOCK_OPS_TCP_CONNECT_CB`: in the context of whoever connects (`tcp_connect`).
 const CONNECTS: u32 = 3;
@@ -129,7 +129,7 @@ pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
                 if early {
                     handshake::keep(sk.cast(), conn);
                 }
-                observe(socket);
+                observe(conn, socket, tcp);
             } else {
                 warn!(&ctx, "no memory to observe a connection to port {}", socket.port);
                 Kernel.lost(LOSS_STORAGE);
@@ -183,7 +183,6 @@ pub(super) fn baseline(socket: &mut Socket, tcp: Tcp, role: u8, at: [u64; 2]) {
     socket.protocol = socket::TCP;
     socket.closed = 0;
     socket.flags = 0;
-    socket.take_body();
     socket.forget_rest();
 }
 
@@ -218,12 +217,15 @@ pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, ser
         return;
     };
     conn.begin_mid_stream(cookie, service, at, tcp.next(), tcp.is_quiet(tcp.acknowledged()) && tcp.is_read());
-    observe(socket);
+    observe(conn, socket, tcp);
 }
 
 /// Packets look at the connection from here on.
 #[inline(always)]
-fn observe(socket: &mut Socket) {
+fn observe(conn: &mut Conn, socket: &mut Socket, tcp: Tcp) {
+    bodies::forget(tcp);
     served::note_observed(socket.port);
     socket.flags |= OBSERVED;
+    // SAFETY: a field of the connection; volatile, so that it is the last store.
+    unsafe { core::ptr::write_volatile(&raw mut conn.stage, READY) };
 }

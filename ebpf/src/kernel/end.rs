@@ -19,7 +19,7 @@ use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::stash;
 use super::tcp::{CLOSE, FIN_WAIT1, LAST_ACK, LISTEN, Tcp};
-use super::{owner, totals};
+use super::{bodies, owner, totals};
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`, called with the socket's lock held (`net/ipv4/af_inet.c`,
 /// `inet_sk_state_store`).
@@ -114,7 +114,7 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
     }
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         debug!(ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
-        conn.take_body(socket);
+        bodies::take(conn, tcp);
         settle::close(conn, &mut Kernel, [received, sent]);
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);

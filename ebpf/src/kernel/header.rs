@@ -59,35 +59,12 @@ impl Header {
             source: u16::from_be_bytes([tcp[0], tcp[1]]),
         })
     }
-}
 
-/// Whether it is TCP's, right behind the header of IP. `Header::read` also finds it behind the shortest hop-by-hop options.
-#[inline(always)]
-pub(super) fn is_tcp(skb: *mut __sk_buff) -> bool {
-    let mut first = [0u8; 12];
-    if load(skb, 0, &mut first).is_none() {
-        return false;
+    /// Whether the packet carries nothing, as half of those do that come in while an answer is sent.
+    #[inline(always)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.len == 0 && self.flags & FIN == 0
     }
-    let protocol = match first[0] >> 4 {
-        4 => first[9],
-        6 => first[6],
-        _ => return false,
-    };
-    protocol == sockmeter_ebpf::socket::TCP
-}
-
-/// The most that headers in front of a payload take: those of IPv4 with all options (RFC 791 3.1), of TCP likewise (RFC 9293
-/// 3.1).
-const MOST_HEADERS: u32 = 60 + 60;
-
-/// Whether a packet carries nothing, as half of those do that come in while an answer is sent.
-#[inline(always)]
-pub(super) fn is_bare(skb: *mut __sk_buff) -> bool {
-    // SAFETY: a field of the program's context.
-    if unsafe { (*skb).len } > MOST_HEADERS {
-        return false;
-    }
-    Header::read(skb).is_some_and(|header| header.len == 0 && header.flags & FIN == 0)
 }
 
 /// Copies `N` bytes from `at` on, counted from the network header; nothing if they are not there.

@@ -6,6 +6,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
+use sockmeter_ebpf::body::{self, Body};
 use sockmeter_ebpf::conn::{Conn, Entry};
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::interface::{self, Interface};
@@ -103,6 +104,10 @@ pub(super) static SERVICE_PORTS: HashMap<u32, u32, 4096> = HashMap::new();
 /// Local ports whose packets are looked at further: 16 KiB.
 #[btf_map]
 pub(super) static SERVED: Array<Served, 1> = Array::new();
+
+/// Bodies that observed connections are sending, by their ports: 128 KiB.
+#[btf_map]
+pub(super) static BODIES: Array<Body, { body::BODIES as usize }> = Array::new();
 
 /// Where the agent's own connections come from, while it has them. Written by user space only; full, the agent's requests
 /// would count as anybody's.

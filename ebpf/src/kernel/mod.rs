@@ -2,6 +2,7 @@
 
 mod atomic;
 mod begin;
+mod bodies;
 mod bounds;
 mod cgroup;
 mod end;

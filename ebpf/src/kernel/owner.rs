@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
-use sockmeter_ebpf::conn::Outside as _;
+use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::layout::{AGENT, LOSS_STORAGE};
 use sockmeter_ebpf::place::Maker;
 use sockmeter_ebpf::socket::{self, BOUND, COUNTED, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
@@ -13,7 +13,7 @@ use sockmeter_ebpf::socket::{self, BOUND, COUNTED, Owner, ROLE_CLIENT, ROLE_SERV
 use super::globals::{follows_udp, only_netns};
 use super::maps::{LAYOUT, MAKER, SOCKET};
 use super::outside::Kernel;
-use super::task::Task;
+use super::task::{Task, id_of};
 use super::tcp::Tcp;
 use super::{totals, udp};
 
@@ -58,12 +58,19 @@ pub(super) fn name(owner: &mut Owner, task: Task) {
 }
 
 /// Whether the current process is another one than was last seen to use the socket, if it does. This is asked for
-/// each packet that accepted connections send: loads, and no copy. In the middle of a body the id tells: when its process began lies in cache lines that nothing else
-/// looks at, and an id comes back after all others, unless somebody asks for it (clone3(2), `set_tid`).
+/// each packet that accepted connections send, but for those within a body: loads, and no copy. The id first: when the process began lies
+/// in cache lines that nothing else looks at.
 #[inline(always)]
 pub(super) fn is_new_user(socket: &Socket) -> bool {
     let (task, user) = (Task::current(), socket.user());
-    !task.has_id_of(user) || (!socket.sends_body() && user != task.process())
+    task.group() != id_of(user) || task.process() != user
+}
+
+/// The same of an observed connection, without what is kept of its socket.
+#[inline(always)]
+pub(super) fn is_new_user_of(conn: &Conn) -> bool {
+    let task = Task::current();
+    task.group() != id_of(conn.user()) || !conn.is_users(task.process())
 }
 
 /// Notes whom the current process is, if it is another one than before that uses an accepted socket: what a listener accepts is

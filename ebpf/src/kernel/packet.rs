@@ -1,23 +1,23 @@
 //! Packets of sockets: HTTP boundaries of observed connections, payload of UDP sockets, and who uses an accepted connection. All
 //! others leave after a look at their port. Never drops a packet. What is read of a packet is in `reading`.
 
-use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use sockmeter_ebpf::conn::{Conn, Outside as _};
+use sockmeter_ebpf::conn::{Conn, ENDED, Outside as _, READY};
 use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER, Socket};
+use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_SERVER};
 
 use super::atomic::{give, raise, take};
+use super::bodies::{self, is_held};
 use super::handshake;
-use super::header::{FIN, Header, SYN, is_bare, is_tcp};
+use super::header::{FIN, Header, SYN};
 use super::kept;
 use super::maps::{CONN, SOCKET};
 use super::outside::Kernel;
@@ -34,9 +34,9 @@ const PASS: i32 = 1;
 pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     match Kind::of::<false>(skb) {
-        Kind::Observed(conn, sk, _) => {
+        Kind::Observed(conn, sk) => {
             touch::for_request(conn);
-            let Some(tcp) = Tcp::of(sk) else {
+            let Some(tcp) = Tcp::of(sk.cast()) else {
                 return PASS;
             };
             let [edge, right] = tcp.window();
@@ -53,7 +53,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
                 }
             }
             // The connection may have ended meanwhile, and nobody would look at what was kept just now.
-            if conn.closed != 0 {
+            if conn.stage == ENDED {
                 if let Some(stash) = stash::of(tcp.sk()) {
                     stash::clear(stash);
                 }
@@ -75,14 +75,14 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Kind::Observed(conn, sk, socket) = Kind::of::<true>(skb) {
+    if let Kind::Observed(conn, sk) = Kind::of::<true>(skb) {
         touch::for_sending(conn);
-        conn.take_body(socket);
+        bodies::take_sending(conn, sk);
         let mut unread = false;
         // In the middle of a body nothing can have become complete, and what came in early was read before the answer began.
         if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
             touch::for_answer(conn);
-            let Some(tcp) = Tcp::of(sk) else {
+            let Some(tcp) = Tcp::of(sk.cast()) else {
                 return PASS;
             };
             let received = tcp.received();
@@ -97,7 +97,7 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
             read_outbound(skb, conn, sending.payload as u32, sending.from, sending.until);
         }
         if !unread {
-            conn.note_body(socket);
+            bodies::note(conn, sk);
         }
     }
     PASS
@@ -105,8 +105,8 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
 
 /// What a packet is to us.
 enum Kind {
-    /// A packet of an observed connection, its socket, and what is kept of every socket.
-    Observed(&'static mut Conn, *mut c_void, &'static mut Socket),
+    /// A packet of an observed connection, and its socket.
+    Observed(&'static mut Conn, *mut bpf_sock),
     /// One that is sent to a listener.
     Listener,
     /// One of a connection that another CPU is about to make.
@@ -127,76 +127,81 @@ impl Kind {
         // it sooner: what comes first then, on the first connection of a port, may be `lost`.
         // SAFETY: checked above; every kind of socket has both.
         let (state, port) = unsafe { (read_volatile(&raw const (*sk).state) as u8, (*sk).src_port as u16) };
-        if let Some(kind) = Self::at_a_glance::<OUT>(skb, sk, state, port) {
-            return kind;
+        if let Some(header) = &Header::read(skb) {
+            let known = if OUT { Self::sent(header, sk, state, port) } else { Self::received(header, state, port) };
+            if let Some(kind) = known {
+                return kind;
+            }
+            if !OUT || served::is_observed(port) {
+                // That it is there and ready says all that is needed to know.
+                if let Some(conn) = CONN.of(sk.cast(), false).filter(|conn| conn.stage == READY) {
+                    if OUT && owner::is_new_user_of(conn) && is_held(sk) {
+                        note_use(skb);
+                    }
+                    return Self::Observed(conn, sk);
+                }
+            }
         }
-        // Nearly all sockets have this, and it says what else is needed to know.
+        Self::of_socket::<OUT>(skb, sk, state)
+    }
+
+    /// What a packet is that a TCP socket sends, if that can be told without what is kept of the socket.
+    #[inline(always)]
+    fn sent(header: &Header, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
+        // Of what a connection sends that is not observed all that matters is who uses it, which only one that is held tells.
+        let is_left = state == LISTEN
+            || !served::is_accepted(port)
+            || (header.is_bare() && !served::is_observed(port) && !is_held(sk))
+            || bodies::has(header, sk);
+        is_left.then_some(Self::Other)
+    }
+
+    /// The same for one that it receives.
+    #[inline(always)]
+    fn received(header: &Header, state: u8, port: u16) -> Option<Self> {
+        // The headers first: they lie where the kernel has just read them, the port's bit where nobody has.
+        if header.is_bare() {
+            if state == LISTEN {
+                handshake::forget();
+            }
+            return Some(Self::Other);
+        }
+        match state {
+            LISTEN => Some(Self::Listener),
+            SYN_RECEIVED => None,
+            _ => (!served::is_observed(port)).then_some(Self::Other),
+        }
+    }
+
+    /// What a packet is by what is kept of its socket, whatever that is.
+    #[inline(always)]
+    fn of_socket<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock, state: u8) -> Self {
         let Some(socket) = SOCKET.of(sk.cast(), false) else {
-            return Self::of_new::<OUT>(skb, sk);
+            return Self::of_new::<OUT>(skb, sk, state);
         };
         if socket.protocol != socket::TCP {
             if socket.protocol == socket::UDP {
                 udp::datagram::<OUT>(skb, socket);
                 return Self::Other;
             }
-            return Self::of_new::<OUT>(skb, sk);
+            return Self::of_new::<OUT>(skb, sk, state);
         }
-        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 {
-            // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use. Of a body it is
-            // most.
-            let is_used = if socket.sends_body() {
-                is_held(sk) && owner::is_new_user(socket)
-            } else {
-                owner::is_new_user(socket) && is_held(sk)
-            };
-            if is_used {
-                note_use(skb);
-            }
+        // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use.
+        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) && is_held(sk) {
+            note_use(skb);
         }
         if socket.flags & OBSERVED == 0 {
             return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
-        if OUT && socket.sends_body() && is_within_body(skb, socket) {
-            return Self::Other;
+        match CONN.of(sk.cast(), false) {
+            Some(conn) if conn.stage != ENDED => Self::Observed(conn, sk),
+            _ => Self::Other,
         }
-        let Some(conn) = CONN.of(sk.cast(), false) else {
-            return Self::Other;
-        };
-        if conn.closed != 0 {
-            return Self::Other;
-        }
-        Self::Observed(conn, sk.cast(), socket)
-    }
-
-    /// What a packet is, if that can be told without what is kept of its socket: TCP's, from what the kernel has just looked at.
-    #[inline(always)]
-    fn at_a_glance<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
-        if !is_tcp(skb) {
-            return None;
-        }
-        if OUT {
-            // Of what a connection sends that is not observed all that matters is who uses it, which only one that is held tells.
-            let is_left = state == LISTEN
-                || !served::is_accepted(port)
-                || (is_bare(skb) && !served::is_observed(port) && !is_held(sk));
-            return is_left.then_some(Self::Other);
-        }
-        // The headers first: they lie where the kernel has just read them, the port's bit where nobody has.
-        if is_bare(skb) {
-            if state == LISTEN {
-                handshake::forget();
-            }
-            return Some(Self::Other);
-        }
-        if !matches!(state, LISTEN | SYN_RECEIVED) && !served::is_observed(port) {
-            return Some(Self::Other);
-        }
-        (state == LISTEN).then_some(Self::Listener)
     }
 
     /// What a packet is of a socket of which nothing is kept yet.
     #[inline(always)]
-    fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock) -> Self {
+    fn of_new<const OUT: bool>(skb: *mut __sk_buff, sk: *mut bpf_sock, state: u8) -> Self {
         // SAFETY: the verifier knows the socket pointer.
         let sk = unsafe { bpf_sk_fullsock(sk) };
         if sk.is_null() {
@@ -207,20 +212,9 @@ impl Kind {
             return Self::Other;
         }
         // SAFETY: checked above.
-        let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state as u8) };
-        match state {
-            // Behind an extension header: see `is_tcp`.
-            LISTEN if !OUT && protocol == u32::from(socket::TCP) => Self::Listener,
-            SYN_RECEIVED if !OUT && protocol == u32::from(socket::TCP) => Self::Unborn,
-            _ => Self::Other,
-        }
+        let is_tcp = unsafe { (*sk).protocol } == u32::from(socket::TCP);
+        if !OUT && state == SYN_RECEIVED && is_tcp { Self::Unborn } else { Self::Other }
     }
-}
-
-/// See `Tcp::is_held`.
-#[inline(always)]
-fn is_held(sk: *mut bpf_sock) -> bool {
-    Tcp::of(sk.cast()).is_some_and(Tcp::is_held)
 }
 
 /// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on
@@ -236,6 +230,9 @@ extern "C" fn note_use(skb: *mut __sk_buff) -> u32 {
         return 0;
     };
     owner::used(socket, tcp);
+    if let Some(conn) = CONN.of(sk, false) {
+        conn.note_user(socket.user());
+    }
     0
 }
 
@@ -247,15 +244,6 @@ extern "C" fn settle_exchanges(conn: *mut Conn, received: u64, sent: u64) -> u32
         settle::exchanges(conn, &mut Kernel, [received, sent]);
     }
     0
-}
-
-/// Whether a packet lies within the body that was noted with the socket: what most packets of a long answer are.
-#[inline(always)]
-fn is_within_body(skb: *mut __sk_buff, socket: &mut Socket) -> bool {
-    let Some(header) = Header::read(skb) else {
-        return false;
-    };
-    header.len != 0 && header.flags & (SYN | FIN) == 0 && socket.passes(header.seq, header.len)
 }
 
 /// What is to be read of a packet that the service sends.

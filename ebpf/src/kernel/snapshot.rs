@@ -17,7 +17,7 @@ use super::maps::{CONN, LISTENERS, SOCKET};
 use super::outside::Kernel;
 use super::owner::udp_role;
 use super::tcp::{CLOSE, Common, LISTEN, Ports, SYN_SENT, Tcp};
-use super::{scan, totals};
+use super::{bodies, scan, totals};
 
 /// `struct bpf_iter_meta` (`include/linux/bpf.h`).
 #[repr(C)]
@@ -119,7 +119,7 @@ fn is_settled(socket: &mut Socket, tcp: Tcp, streams: [u64; 2]) -> bool {
     let Some(conn) = CONN.of(tcp.sk(), false) else {
         return true;
     };
-    conn.take_body(socket);
+    bodies::take(conn, tcp);
     if kept::is_unread(conn, tcp, streams[0]) {
         return false;
     }

@@ -46,12 +46,6 @@ impl Task {
         (self.started() << ID_BITS) | u64::from(self.group())
     }
 
-    /// Whether its process has the id of `process`.
-    #[inline(always)]
-    pub(super) fn has_id_of(self, process: u64) -> bool {
-        process & ((1 << ID_BITS) - 1) == u64::from(self.group())
-    }
-
     /// When its process began, nanoseconds of `CLOCK_BOOTTIME`.
     #[inline(always)]
     fn started(self) -> u64 {
@@ -91,13 +85,13 @@ impl Task {
     pub(super) fn place(self) -> Place {
         let mut place = Place { key: PlaceKey { cgroups: [0; HIERARCHIES] }, started: 0 };
         let set = load(self.0, offset(field::TASK_CGROUPS));
-        place.key.cgroups[0] = id_of(load(set, offset(field::SET_UNIFIED)));
+        place.key.cgroups[0] = id_of_cgroup(load(set, offset(field::SET_UNIFIED)));
         let mut controller = 0;
         while controller < CONTROLLERS.len() {
             let index = state(controller);
             if index != NO_HIERARCHY {
                 let state = load(set, offset(field::SET_STATES) + 8 * index as usize);
-                place.key.cgroups[controller + 1] = id_of(load(state, offset(field::STATE_CGROUP)));
+                place.key.cgroups[controller + 1] = id_of_cgroup(load(state, offset(field::STATE_CGROUP)));
             }
             controller += 1;
         }
@@ -106,9 +100,15 @@ impl Task {
     }
 }
 
+/// The id of a process as `Task::process` tells it.
+#[inline(always)]
+pub(super) fn id_of(process: u64) -> u32 {
+    process as u32 & ((1 << ID_BITS) - 1)
+}
+
 /// The id of a cgroup.
 #[inline(always)]
-fn id_of(cgroup: *const u8) -> u64 {
+fn id_of_cgroup(cgroup: *const u8) -> u64 {
     load(load(cgroup, offset(field::CGROUP_NODE)), offset(field::NODE_ID))
 }
 

@@ -1,12 +1,12 @@
 //! One observed connection and its hooks, in the order in which `kernel/packet.rs`, `end.rs` and `snapshot.rs` call the
 //! library. What TCP makes of the segments is `delivery`.
 
+use sockmeter_ebpf::body::Body;
 use sockmeter_ebpf::conn::Conn;
 use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
 use sockmeter_ebpf::settle;
-use sockmeter_ebpf::socket::Socket;
 use sockmeter_ebpf::walk::Walk;
 
 use super::outside::{Bounds, Host};
@@ -24,7 +24,8 @@ pub(crate) struct Packet<'a> {
 /// See above.
 pub(crate) struct Connection {
     pub(crate) conn: Box<Conn>,
-    socket: Socket,
+    /// What `kernel/bodies.rs` notes.
+    body: Option<Body>,
     window: Box<Window>,
     stashes: [Stash; 2],
     /// Sequence numbers of position 0.
@@ -54,8 +55,8 @@ impl Connection {
         let mut conn = Box::new(Conn::ZERO);
         conn.begin(7, 3, at, [sequence(bases, at, INBOUND), sequence(bases, at, OUTBOUND)]);
         let stash = || Stash::of(bounds.stash);
-        let (socket, window) = (Socket::ZERO, Box::new(Window::new()));
-        Self { conn, socket, window, stashes: [stash(), stash()], bases, streams: at, rests: None }
+        let (body, window) = (None, Box::new(Window::new()));
+        Self { conn, body, window, stashes: [stash(), stash()], bases, streams: at, rests: None }
     }
 
     /// `packet_received`. `quiet`: all that was sent is acknowledged.
@@ -117,14 +118,14 @@ impl Connection {
         self.note_fin(packet);
         let seq = sequence(self.bases, [packet.from; 2], OUTBOUND);
         let len = u32::try_from(packet.bytes.len()).unwrap();
-        if len != 0 && !packet.fin && self.socket.passes(seq, len) {
+        if len != 0 && !packet.fin && self.body.is_some_and(|body| body.has(seq, len)) {
             return;
         }
-        self.conn.take_body(&mut self.socket);
+        self.take_body();
         if let Some(from) = self.enter_sent(packet, seq) {
             self.read::<true>(from, packet.bytes);
         }
-        self.conn.note_body(&mut self.socket);
+        self.body = self.conn.body().map(|[from, until]| Body { socket: 1, from, until, user: 0, pad: [0; 3] });
     }
 
     fn enter_sent(&mut self, packet: Packet<'_>, seq: u32) -> Option<u64> {
@@ -170,14 +171,14 @@ impl Connection {
 
     /// The send hook's settlement.
     pub(crate) fn exchanges(&mut self) {
-        self.conn.take_body(&mut self.socket);
+        self.take_body();
         settle::exchanges(&mut self.conn, &mut Host, self.streams);
     }
 
     /// The snapshot pass. It leaves out a connection that rests; here it does not, so as to see that nothing was left out. Where a
     /// hook ran ahead TCP is about to move, or what the hook saw never was.
     pub(crate) fn positions(&mut self) {
-        self.conn.take_body(&mut self.socket);
+        self.take_body();
         let before = Host::posts();
         settle::positions(&mut self.conn, &mut Host, self.streams);
         let is_ahead = [self.conn.inbound.seen, self.conn.outbound.seen] != self.streams;
@@ -199,9 +200,14 @@ impl Connection {
         }
     }
 
+    fn take_body(&mut self) {
+        self.body = None;
+        self.conn.take_body(sequence(self.bases, self.streams, OUTBOUND));
+    }
+
     /// The socket's end.
     pub(crate) fn close(&mut self) {
-        self.conn.take_body(&mut self.socket);
+        self.take_body();
         settle::close(&mut self.conn, &mut Host, self.streams);
     }
 }

@@ -2,8 +2,11 @@
 //! is `sending`'s.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use sockmeter_ebpf::body::Body;
 use sockmeter_tests::agent::Agent;
 use sockmeter_tests::connection::Request;
 use sockmeter_tests::message::{Wire, number};
@@ -119,6 +122,59 @@ fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
     );
     assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
     balanced(&page);
+    Ok(())
+}
+
+/// A connection from `port` of this host.
+fn connect_from(port: u16) -> Result<TcpStream> {
+    let descriptor = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(descriptor.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
+    connect(descriptor.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 8080))?;
+    Ok(TcpStream::from(descriptor))
+}
+
+/// Two long answers at once whose packets are looked for in one place.
+#[test]
+fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let agent = Agent::start(&namespace, &[])?;
+    let request = Request::get("/long");
+    let first = 20_000;
+    let second = (first + 1..u16::MAX).find(|port| Body::place(8080, *port) == Body::place(8080, first));
+    let ports = [first, second.context("no two ports meet")?];
+    let pairs = namespace.enter(|| {
+        let listener = TcpListener::bind("127.0.0.1:8080")?;
+        let mut pairs = Vec::new();
+        for port in ports {
+            let client = connect_from(port)?;
+            pairs.push([client, listener.accept()?.0].map(Wire::new));
+        }
+        for exchange in 0..4 {
+            for ends in &mut pairs {
+                let [client, server] = &mut *ends;
+                client.write(&request.head())?;
+                server.head()?.context("no request")?;
+                begin(ends)?;
+            }
+            // In turns, now the one in front and now the other.
+            for piece in 0..PIECES {
+                go_on(&mut pairs[exchange % 2], 1)?;
+                if piece == PIECES / 2 {
+                    agent.scrape()?;
+                }
+                go_on(&mut pairs[1 - exchange % 2], 1)?;
+            }
+        }
+        Ok(pairs)
+    })?;
+    let all = pairs.iter().map(|ends| counted(ends, 4)).fold(Counted::default(), |mut all, one| {
+        all += one;
+        all
+    });
+    drop(pairs);
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/long", all, number(LENGTH));
+    exact(&agent, &clients, all)?;
     Ok(())
 }
 

@@ -78,20 +78,25 @@ fn what_a_listener_accepts_is_the_listeners() -> Result<()> {
 }
 
 /// Runs `code` in a job `first`, with `other()` to enter the job `second`, and what the client does meanwhile; the agent
-/// reads nothing before the end. Answers the page then.
-fn handed_over(name: &str, code: &str, client: impl FnOnce(TcpStream) -> Result<()> + Send) -> Result<Page> {
+/// reads nothing before the end. Answers the page then: where the port is nobody's, and where it is that of an observed service.
+fn handed_over(name: &str, code: &str, client: impl Fn(TcpStream) -> Result<()> + Sync) -> Result<[Page; 2]> {
+    Ok([served(&format!("{name}-0"), 0, code, &client)?, served(&format!("{name}-8080"), 8080, code, &client)?])
+}
+
+/// See `handed_over`.
+fn served(name: &str, port: u16, code: &str, client: impl Fn(TcpStream) -> Result<()> + Sync) -> Result<Page> {
     let namespace = Namespace::new()?;
     let cgroup = Cgroup::unified(name)?;
     cgroup.make("ffrtmp/second")?;
     let mut agent = Agent::start(&namespace, &[])?;
     agent.process().stop()?;
-    let code = [
+    let code = format!(
         "import signal\n\
          def other(): open(sys.argv[1] + '/../second/cgroup.procs', 'w').write(str(os.getpid()))\n\
-         enter(); l = socket.create_server(('127.0.0.1', 0)); say(l.getsockname()[1])\n",
-        code,
-    ];
-    let mut script = Script::start(&namespace, &cgroup.make("ffrtmp/first")?, &code.concat())?;
+         enter(); l = socket.create_server(('127.0.0.1', {port})); say(l.getsockname()[1])\n\
+         {code}"
+    );
+    let mut script = Script::start(&namespace, &cgroup.make("ffrtmp/first")?, &code)?;
     let port: u16 = script.line()?.parse()?;
     namespace.enter(|| client(TcpStream::connect(("127.0.0.1", port))?))?;
     script.end()?;
@@ -110,7 +115,7 @@ fn both(page: &Page) -> [[f64; 2]; 2] {
 fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
     let code = "if os.fork() == 0:\n    other(); c, _ = l.accept(); n = len(c.recv(1 << 20, socket.MSG_WAITALL))\n    \
                 c.sendall(b'x' * 2 * n); c.close(); os._exit(0)\nos.wait()";
-    let page = handed_over("serves", code, |mut client| {
+    let pages = handed_over("serves", code, |mut client| {
         client.write_all(&[1; 5_000])?;
         client.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
@@ -118,7 +123,7 @@ fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
         assert_eq!(answer.len(), 10_000);
         Ok(())
     })?;
-    assert_eq!(both(&page), [[0.0; 2], [5_000.0, 10_000.0]]);
+    assert_eq!(pages.each_ref().map(both), [[[0.0; 2], [5_000.0, 10_000.0]]; 2]);
     Ok(())
 }
 
@@ -127,13 +132,13 @@ fn what_is_accepted_is_theirs_who_serve_it() -> Result<()> {
 fn what_a_process_received_that_never_sent_is_its_own() -> Result<()> {
     let code = "p = os.fork()\nif p == 0:\n    other(); c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL)\n    \
                 os.kill(os.getpid(), signal.SIGKILL)\nos.waitpid(p, 0)";
-    let page = handed_over("receives", code, |mut client| {
+    let pages = handed_over("receives", code, |mut client| {
         client.write_all(&[1; 5_000])?;
         // An end of either kind.
         let _ = client.read_to_end(&mut Vec::new());
         Ok(())
     })?;
-    assert_eq!(both(&page), [[0.0; 2], [5_000.0, 0.0]]);
+    assert_eq!(pages.each_ref().map(both), [[[0.0; 2], [5_000.0, 0.0]]; 2]);
     Ok(())
 }
 
@@ -144,12 +149,12 @@ fn what_a_process_received_is_its_own_though_another_one_closes() -> Result<()> 
     let code = "l.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192); c, _ = l.accept()\n\
                 p = os.fork()\nif p == 0:\n    other(); n = len(c.recv(1 << 20, socket.MSG_WAITALL))\n    \
                 os._exit(n != 1 << 20)\nassert os.waitpid(p, 0)[1] == 0; c.close()";
-    let page = handed_over("reads", code, |mut client| {
+    let pages = handed_over("reads", code, |mut client| {
         client.write_all(&vec![1; 1 << 20])?;
         let _ = client.read_to_end(&mut Vec::new());
         Ok(())
     })?;
-    assert_eq!(both(&page), [[0.0; 2], [1_048_576.0, 0.0]]);
+    assert_eq!(pages.each_ref().map(both), [[[0.0; 2], [1_048_576.0, 0.0]]; 2]);
     Ok(())
 }
 
@@ -162,8 +167,34 @@ fn a_connection_that_is_passed_on_is_whose_turn_it_is() -> Result<()> {
                 c.sendall(b'y' * 700); c.recv(50, socket.MSG_WAITALL); c.close(); os._exit(0)\n\
                 c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL); c.sendall(b'x' * 300)\n\
                 socket.send_fds(ours, [b'c'], [c.fileno()]); c.close(); os.wait()";
-    let page = handed_over("passes", code, two_turns)?;
-    assert_eq!(both(&page), [[5_000.0, 300.0], [50.0, 700.0]]);
+    let pages = handed_over("passes", code, two_turns)?;
+    assert_eq!(pages.each_ref().map(both), [[[5_000.0, 300.0], [50.0, 700.0]]; 2]);
+    Ok(())
+}
+
+/// The same in the middle of a long answer, and back again: the second process begins when the client has all of the first one's.
+#[test]
+fn an_answer_that_is_passed_on_is_whose_turn_it_is() -> Result<()> {
+    let code = "def turn(byte): c.recv(1); c.sendall(byte * 30000)\n\
+                c, _ = l.accept(); c.recv(5000, socket.MSG_WAITALL)\n\
+                c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 90001\\r\\n\\r\\n'); turn(b'x')\n\
+                p = os.fork()\nif p == 0: other(); turn(b'y'); os._exit(0)\n\
+                os.waitpid(p, 0); turn(b'z'); c.recv(1); c.sendall(b'.'); c.close()";
+    let pages = handed_over("answers", code, |mut client| {
+        let head = b"GET /long HTTP/1.1\r\nContent-Length: 4956\r\n\r\n";
+        client.write_all(head)?;
+        client.write_all(&[1; 4_956])?;
+        let mut answered = [0; 42];
+        client.read_exact(&mut answered)?;
+        for _ in 0..3 {
+            client.write_all(b"!")?;
+            client.read_exact(&mut vec![0; 30_000])?;
+        }
+        client.write_all(b"!")?;
+        client.read_to_end(&mut Vec::new())?;
+        Ok(())
+    })?;
+    assert_eq!(pages.each_ref().map(both), [[[5_003.0, 60_043.0], [1.0, 30_000.0]]; 2]);
     Ok(())
 }
 
@@ -193,13 +224,15 @@ fn a_process_with_the_id_of_an_earlier_one_is_another_one() -> Result<()> {
                 earlier = begin('earlier')\n\
                 if earlier == 0: other(); c.recv(5000, socket.MSG_WAITALL); c.sendall(b'x' * 300); os._exit(0)\n\
                 if begin('later', earlier) == 0: c.sendall(b'y' * 700); c.recv(50, socket.MSG_WAITALL); os._exit(0)";
-    let page = handed_over("reused", code, two_turns)?;
-    assert_eq!(both(&page), [[50.0, 700.0], [5_000.0, 300.0]]);
-    let named = ["later", "earlier"].map(|name| {
-        let process = [("process", name), ("role", "server")];
-        ["receive", "transmit"].map(|way| page.sum(&format!("sockmeter_socket_{way}_bytes_total"), &process))
-    });
-    assert_eq!(named, both(&page));
+    let pages = handed_over("reused", code, two_turns)?;
+    for page in pages {
+        assert_eq!(both(&page), [[50.0, 700.0], [5_000.0, 300.0]]);
+        let named = ["later", "earlier"].map(|name| {
+            let process = [("process", name), ("role", "server")];
+            ["receive", "transmit"].map(|way| page.sum(&format!("sockmeter_socket_{way}_bytes_total"), &process))
+        });
+        assert_eq!(named, both(&page));
+    }
     Ok(())
 }
 

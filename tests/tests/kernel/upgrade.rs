@@ -207,8 +207,23 @@ fn ports_that_a_start_left_empty_are_not_believed() -> Result<()> {
     })
 }
 
-/// Removes what came with version 8.
+/// Version 8 noted bodies with their sockets.
+#[test]
+fn a_layout_without_places_for_bodies_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| {
+        without_bodies(pins)?;
+        set_version(pins, 8)
+    })
+}
+
+/// Removes what came with version 9.
+fn without_bodies(pins: &Path) -> Result<()> {
+    Ok(fs::remove_file(pins.join("maps/BODIES"))?)
+}
+
+/// Removes what came with version 8, and what came later.
 fn without_ports(pins: &Path) -> Result<()> {
+    without_bodies(pins)?;
     Ok(fs::remove_file(pins.join("maps/SERVED"))?)
 }
 
@@ -246,7 +261,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 8\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 9\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
@@ -254,7 +269,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     assert_eq!(refused.status.code(), Some(3));
     // It goes on counting, for whoever knows it.
     play(&here, "127.0.0.1", 8080, &posts)?;
-    set_version(&pins, 8)?;
+    set_version(&pins, 9)?;
     let agent = Agent::start_pinned(&here, &[], pins)?;
     let page = agent.scrape_until("all exchanges", |page| page.get("scheduler_http_requests_total") == Some(10.0))?;
     assert_eq!(page.sum("scheduler_http_exchanges_total", &[]), 10.0);
