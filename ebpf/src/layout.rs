@@ -129,6 +129,15 @@ pub mod field {
     /// How many.
     pub const COUNT: usize = 46;
 
+    /// What stands in the kernel object where the offset of a field is to stand: the value of a load of 64 bits.
+    #[must_use]
+    pub const fn place(field: usize) -> u64 {
+        (PLACE as u64) << 32 | field as u64
+    }
+
+    /// The upper half of that, and no other instruction's.
+    pub const PLACE: u32 = 0x0ff5_e7ed;
+
     /// Structure and path of each field, in the order of the indexes.
     pub const NAMES: [(&str, &str); COUNT] = [
         ("tcp_sock", "bytes_received"),

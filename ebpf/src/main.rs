@@ -8,7 +8,11 @@
         reason = "register widths are the instruction set's, and ports and lengths are narrower than the words they come in"
     )
 )]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), expect(internal_features, reason = "see kernel/atomic.rs"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(asm_experimental_arch, core_intrinsics),
+    expect(internal_features, reason = "see kernel/atomic.rs")
+)]
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -164,11 +164,9 @@ pub fn has_tcx() -> Result<bool, Refusal> {
 }
 
 fn object() -> Result<Ebpf, Refusal> {
-    let bytes = object::read()?;
     let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
-    let mut loader = EbpfLoader::new();
-    loader.override_global("OFFSETS", &offsets, true);
-    loader.load(&bytes).map_err(|error| object::refused(&error))
+    let bytes = object::read(&offsets)?;
+    EbpfLoader::new().load(&bytes).map_err(|error| object::refused(&error))
 }
 
 fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), aya::programs::ProgramError> {

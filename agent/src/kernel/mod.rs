@@ -8,6 +8,7 @@ mod cgroup;
 mod device;
 mod diagnostics;
 pub mod examine;
+mod fields;
 mod filters;
 mod hierarchies;
 mod holders;
@@ -135,8 +136,8 @@ impl Kernel {
     /// # Errors
     /// When this kernel or these privileges do not allow it; nothing stays attached then that was not before.
     pub fn open(settings: &Settings) -> Result<Self, Refusal> {
-        let bytes = object::read()?;
         let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+        let bytes = object::read(&offsets)?;
         let controllers = btf::controllers(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
         let hierarchies = Hierarchies::look(controllers)
             .map_err(|error| Refusal::because("cannot tell which cgroup hierarchies there are", &error))?;
@@ -163,7 +164,6 @@ impl Kernel {
         let pinned = pins.as_ref().and_then(|pins| MapData::from_pin(pins.map("JOURNAL")).ok()?.info().ok());
         let wake = journal::late(pinned.map(|ring| ring.max_entries()), settings.kernel.ring_bytes);
         let mut loader = EbpfLoader::new();
-        loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("JOURNAL_WAKE", &wake, true);
         loader.override_global("FOLLOW_UDP", &follows_udp, true);
         loader.override_global("STATES", &hierarchies.states, true);

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::hash::Hasher as _;
 
-use super::Refusal;
+use super::btf::Offsets;
+use super::{Refusal, fields};
 
 /// Names an object to load instead: for those who work on the programs, and for the tests.
 const VARIABLE: &str = "SOCKMETER_KERNEL_OBJECT";
@@ -11,8 +12,18 @@ const VARIABLE: &str = "SOCKMETER_KERNEL_OBJECT";
 /// The object; empty if the binary was built without.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockmeter.bpf.o"));
 
-/// The object to load.
-pub(super) fn read() -> Result<Cow<'static, [u8]>, Refusal> {
+/// The object to load, for a kernel whose structures have their fields at `offsets`.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn read(offsets: &Offsets) -> Result<Vec<u8>, Refusal> {
+    let mut object = built()?.into_owned();
+    fields::fill(&mut object, offsets);
+    Ok(object)
+}
+
+/// The object as it was built.
+pub(super) fn built() -> Result<Cow<'static, [u8]>, Refusal> {
     let bytes = match std::env::var_os(VARIABLE) {
         Some(path) => Cow::Owned(std::fs::read(&path).map_err(|error| {
             Refusal::because(format!("cannot read the kernel object {}", path.display()), &error)

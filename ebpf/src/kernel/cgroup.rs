@@ -57,19 +57,19 @@ fn u64_at(at: *const u8) -> u64 {
 /// The id of a cgroup.
 #[inline(always)]
 fn id_of(cgroup: *const u8) -> u64 {
-    let node = pointer(cgroup.wrapping_add(offset(field::CGROUP_NODE)));
-    u64_at(node.wrapping_add(offset(field::NODE_ID)))
+    let node = pointer(cgroup.wrapping_add(offset::<{ field::CGROUP_NODE }>()));
+    u64_at(node.wrapping_add(offset::<{ field::NODE_ID }>()))
 }
 
 /// The key of a cgroup; `None` if its hierarchy is none of those that are looked at.
 #[inline(always)]
 fn key(cgroup: *const c_void) -> Option<CgroupKey> {
     let cgroup = cgroup.cast::<u8>();
-    let root = pointer(cgroup.wrapping_add(offset(field::CGROUP_ROOT)));
+    let root = pointer(cgroup.wrapping_add(offset::<{ field::CGROUP_ROOT }>()));
     let mut hierarchy = 0u32;
     // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
     unsafe {
-        let at = root.wrapping_add(offset(field::ROOT_HIERARCHY));
+        let at = root.wrapping_add(offset::<{ field::ROOT_HIERARCHY }>());
         bpf_probe_read_kernel((&raw mut hierarchy).cast(), 4, at.cast::<c_void>());
     }
     let mut index = 0;
@@ -91,14 +91,14 @@ fn name(cgroup: *const c_void) -> i32 {
         return 0;
     };
     let cgroup = cgroup.cast::<u8>();
-    let above = pointer(cgroup.wrapping_add(offset(field::CGROUP_PARENT)));
-    let node = pointer(cgroup.wrapping_add(offset(field::CGROUP_NODE)));
+    let above = pointer(cgroup.wrapping_add(offset::<{ field::CGROUP_PARENT }>()));
+    let node = pointer(cgroup.wrapping_add(offset::<{ field::CGROUP_NODE }>()));
     // SAFETY: an element of an array map; kernel memory is copied by helpers that fail instead of faulting.
     unsafe {
         (*naming).parent =
-            if above.is_null() { 0 } else { id_of(pointer(above.wrapping_add(offset(field::STATE_CGROUP)))) };
+            if above.is_null() { 0 } else { id_of(pointer(above.wrapping_add(offset::<{ field::STATE_CGROUP }>()))) };
         (*naming).gone = 0;
-        let from = pointer(node.wrapping_add(offset(field::NODE_NAME)));
+        let from = pointer(node.wrapping_add(offset::<{ field::NODE_NAME }>()));
         let to = (&raw mut (*naming).name).cast::<c_void>();
         if bpf_probe_read_kernel_str(to, NAME as u32, from.cast::<c_void>()) < 0 {
             return 0;

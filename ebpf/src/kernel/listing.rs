@@ -118,17 +118,17 @@ fn fill(listed: &mut Listed, common: Tcp, sk: *mut c_void) {
         listed.local[11] = 0xff;
         listed.remote[10] = 0xff;
         listed.remote[11] = 0xff;
-        copy(&mut listed.local[12..], sk, field::SKC_LOCAL);
-        copy(&mut listed.remote[12..], sk, field::SKC_REMOTE);
+        copy::<{ field::SKC_LOCAL }>(&mut listed.local[12..], sk);
+        copy::<{ field::SKC_REMOTE }>(&mut listed.remote[12..], sk);
     } else {
-        copy(&mut listed.local, sk, field::SKC_LOCAL6);
-        copy(&mut listed.remote, sk, field::SKC_REMOTE6);
+        copy::<{ field::SKC_LOCAL6 }>(&mut listed.local, sk);
+        copy::<{ field::SKC_REMOTE6 }>(&mut listed.remote, sk);
     }
 }
 
 #[inline(always)]
-fn copy(into: &mut [u8], sk: *mut c_void, field: usize) {
-    let at = sk.cast::<u8>().wrapping_add(offset(field));
+fn copy<const FIELD: usize>(into: &mut [u8], sk: *mut c_void) {
+    let at = sk.cast::<u8>().wrapping_add(offset::<FIELD>());
     // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
     unsafe { bpf_probe_read_kernel(into.as_mut_ptr().cast(), into.len() as u32, at.cast::<c_void>()) };
 }

@@ -36,7 +36,7 @@ extern "C" fn snapshot_owners(pass: *mut FilePass) -> i32 {
         return 0;
     }
     // SAFETY: a load that the verifier knows to be from a kernel structure.
-    let sk = unsafe { socket.add(offset(field::SOCKET_SK)).cast::<*mut c_void>().read_volatile() };
+    let sk = unsafe { socket.add(offset::<{ field::SOCKET_SK }>()).cast::<*mut c_void>().read_volatile() };
     if sk.is_null() || !is_internet(sk) {
         return 0;
     }
@@ -58,7 +58,7 @@ extern "C" fn snapshot_owners(pass: *mut FilePass) -> i32 {
 #[inline(always)]
 fn is_internet(sk: *mut c_void) -> bool {
     // SAFETY: as above; `struct sock` begins with `struct sock_common`.
-    let family = unsafe { sk.cast::<u8>().add(offset(field::SKC_FAMILY)).cast::<u16>().read_volatile() };
+    let family = unsafe { sk.cast::<u8>().add(offset::<{ field::SKC_FAMILY }>()).cast::<u16>().read_volatile() };
     family == FAMILIES[0] || family == FAMILIES[1]
 }
 

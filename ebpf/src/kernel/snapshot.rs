@@ -105,7 +105,7 @@ extern "C" fn snapshot_tcp(pass: *mut TcpPass) -> i32 {
 /// Counts a live socket, where `scan` does not.
 #[inline(always)]
 fn count(protocol: u8, role: u8, state: u8) {
-    if offset(field::STORAGE_STATE) != 0 {
+    if offset::<{ field::STORAGE_STATE }>() != 0 {
         scan::count(protocol, role, state);
     }
 }

@@ -36,7 +36,7 @@ impl Task {
     /// Its thread-group id, which others call the process id.
     #[inline(always)]
     pub(super) fn group(self) -> u32 {
-        load(self.0, offset(field::TASK_GROUP))
+        load(self.0, offset::<{ field::TASK_GROUP }>())
     }
 
     /// What tells its process from all others of this host, also from later ones of the same id: of the start time the lower
@@ -49,33 +49,33 @@ impl Task {
     /// When its process began, nanoseconds of `CLOCK_BOOTTIME`.
     #[inline(always)]
     fn started(self) -> u64 {
-        load(self.leader(), offset(field::TASK_STARTED))
+        load(self.leader(), offset::<{ field::TASK_STARTED }>())
     }
 
     /// Whether it is a thread of the kernel.
     #[inline(always)]
     pub(super) fn is_kernels(self) -> bool {
-        let flags: u32 = load(self.0, offset(field::TASK_FLAGS));
+        let flags: u32 = load(self.0, offset::<{ field::TASK_FLAGS }>());
         flags & KERNEL_THREAD != 0
     }
 
     /// Inode number of its network namespace.
     #[inline(always)]
     pub(super) fn netns(self) -> u32 {
-        let namespaces = load(self.0, offset(field::TASK_NAMESPACES));
-        let net = load(namespaces, offset(field::NAMESPACES_NET));
-        load(net, offset(field::NET_INUM))
+        let namespaces = load(self.0, offset::<{ field::TASK_NAMESPACES }>());
+        let net = load(namespaces, offset::<{ field::NAMESPACES_NET }>());
+        load(net, offset::<{ field::NET_INUM }>())
     }
 
     #[inline(always)]
     fn leader(self) -> *const u8 {
-        load(self.0, offset(field::GROUP_LEADER))
+        load(self.0, offset::<{ field::GROUP_LEADER }>())
     }
 
     /// Copies the name of its thread-group leader; whether that could be read.
     #[inline(always)]
     pub(super) fn name(self, into: &mut [u8; COMM]) -> bool {
-        let at = self.leader().wrapping_add(offset(field::TASK_COMM));
+        let at = self.leader().wrapping_add(offset::<{ field::TASK_COMM }>());
         // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
         unsafe { bpf_probe_read_kernel(into.as_mut_ptr().cast(), COMM as u32, at.cast::<c_void>()) == 0 }
     }
@@ -84,14 +84,14 @@ impl Task {
     #[inline(always)]
     pub(super) fn place(self) -> Place {
         let mut place = Place { key: PlaceKey { cgroups: [0; HIERARCHIES] }, started: 0 };
-        let set = load(self.0, offset(field::TASK_CGROUPS));
-        place.key.cgroups[0] = id_of_cgroup(load(set, offset(field::SET_UNIFIED)));
+        let set = load(self.0, offset::<{ field::TASK_CGROUPS }>());
+        place.key.cgroups[0] = id_of_cgroup(load(set, offset::<{ field::SET_UNIFIED }>()));
         let mut controller = 0;
         while controller < CONTROLLERS.len() {
             let index = state(controller);
             if index != NO_HIERARCHY {
-                let state = load(set, offset(field::SET_STATES) + 8 * index as usize);
-                place.key.cgroups[controller + 1] = id_of_cgroup(load(state, offset(field::STATE_CGROUP)));
+                let state = load(set, offset::<{ field::SET_STATES }>() + 8 * index as usize);
+                place.key.cgroups[controller + 1] = id_of_cgroup(load(state, offset::<{ field::STATE_CGROUP }>()));
             }
             controller += 1;
         }
@@ -109,7 +109,7 @@ pub(super) fn id_of(process: u64) -> u32 {
 /// The id of a cgroup.
 #[inline(always)]
 fn id_of_cgroup(cgroup: *const u8) -> u64 {
-    load(load(cgroup, offset(field::CGROUP_NODE)), offset(field::NODE_ID))
+    load(load(cgroup, offset::<{ field::CGROUP_NODE }>()), offset::<{ field::NODE_ID }>())
 }
 
 #[inline(always)]

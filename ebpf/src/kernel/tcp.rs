@@ -59,21 +59,21 @@ impl Tcp {
     }
 
     #[inline(always)]
-    fn u64(self, field: usize) -> u64 {
+    fn u64<const FIELD: usize>(self) -> u64 {
         // SAFETY: a load that the verifier knows to be from a kernel structure: it reads 0 where it faults.
-        unsafe { self.0.add(offset(field)).cast::<u64>().read_volatile() }
+        unsafe { self.0.add(offset::<FIELD>()).cast::<u64>().read_volatile() }
     }
 
     #[inline(always)]
-    fn u32(self, field: usize) -> u32 {
+    fn u32<const FIELD: usize>(self) -> u32 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset(field)).cast::<u32>().read_volatile() }
+        unsafe { self.0.add(offset::<FIELD>()).cast::<u32>().read_volatile() }
     }
 
     #[inline(always)]
-    fn u16(self, field: usize) -> u16 {
+    fn u16<const FIELD: usize>(self) -> u16 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset(field)).cast::<u16>().read_volatile() }
+        unsafe { self.0.add(offset::<FIELD>()).cast::<u16>().read_volatile() }
     }
 
     /// Inode number of the socket's network namespace.
@@ -81,8 +81,8 @@ impl Tcp {
     pub(super) fn netns(self) -> u32 {
         // SAFETY: as in `u64`; `struct net` outlives its sockets.
         unsafe {
-            let net = self.0.add(offset(field::SKC_NET)).cast::<*const u8>().read_volatile();
-            net.add(offset(field::NET_INUM)).cast::<u32>().read_volatile()
+            let net = self.0.add(offset::<{ field::SKC_NET }>()).cast::<*const u8>().read_volatile();
+            net.add(offset::<{ field::NET_INUM }>()).cast::<u32>().read_volatile()
         }
     }
 
@@ -90,25 +90,25 @@ impl Tcp {
     #[inline(always)]
     pub(super) fn state(self) -> u8 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset(field::SKC_STATE)).read_volatile() }
+        unsafe { self.0.add(offset::<{ field::SKC_STATE }>()).read_volatile() }
     }
 
     /// Address family.
     #[inline(always)]
     pub(super) fn family(self) -> u16 {
-        self.u16(field::SKC_FAMILY)
+        self.u16::<{ field::SKC_FAMILY }>()
     }
 
     /// Host order.
     #[inline(always)]
     pub(super) fn local_port(self) -> u16 {
-        self.u16(field::SKC_NUM)
+        self.u16::<{ field::SKC_NUM }>()
     }
 
     /// Host order.
     #[inline(always)]
     pub(super) fn remote_port(self) -> u16 {
-        u16::from_be(self.u16(field::SKC_DPORT))
+        u16::from_be(self.u16::<{ field::SKC_DPORT }>())
     }
 
     /// The socket's cookie; the kernel makes one when it is first asked (`__sock_gen_cookie`).
@@ -121,25 +121,25 @@ impl Tcp {
     /// Smoothed round-trip time in eighths of a microsecond.
     #[inline(always)]
     pub(super) fn round_trip(self) -> u32 {
-        self.u32(field::SRTT_US)
+        self.u32::<{ field::SRTT_US }>()
     }
 
     /// Bytes sent again.
     #[inline(always)]
     pub(super) fn retransmitted(self) -> u64 {
-        self.u64(field::BYTES_RETRANS)
+        self.u64::<{ field::BYTES_RETRANS }>()
     }
 
     /// Bytes of the in-order stream received: `bytes_received` counts the FIN (`tcp_rcv_nxt_update` in `tcp_fin`).
     #[inline(always)]
     pub(super) fn received(self) -> u64 {
-        numbers::received(self.u64(field::BYTES_RECEIVED), self.has_fin())
+        numbers::received(self.u64::<{ field::BYTES_RECEIVED }>(), self.has_fin())
     }
 
     /// A FIN was received and consumed.
     #[inline(always)]
     fn has_fin(self) -> bool {
-        self.u64(field::SKC_FLAGS) & SOCK_DONE != 0
+        self.u64::<{ field::SKC_FLAGS }>() & SOCK_DONE != 0
     }
 
     /// Highest byte ever sent, plus a constant of this socket (1 where its SYN was acknowledged as data): a difference
@@ -147,20 +147,21 @@ impl Tcp {
     /// reached that in a state behind `tcp_send_fin`.
     #[inline(always)]
     pub(super) fn sent(self, state: u8) -> u64 {
-        let [next, acknowledged, end] = [field::SND_NXT, field::SND_UNA, field::WRITE_SEQ].map(|field| self.u32(field));
-        numbers::sent(self.u64(field::BYTES_ACKED), next, acknowledged, end, state)
+        let next = self.u32::<{ field::SND_NXT }>();
+        let end = self.u32::<{ field::WRITE_SEQ }>();
+        numbers::sent(self.u64::<{ field::BYTES_ACKED }>(), next, self.acknowledged(), end, state)
     }
 
     /// All that `received` and `sent` are made of, each read once.
     #[inline(always)]
     pub(super) fn numbers(self) -> Numbers {
         Numbers {
-            received: self.u64(field::BYTES_RECEIVED),
-            acked: self.u64(field::BYTES_ACKED),
+            received: self.u64::<{ field::BYTES_RECEIVED }>(),
+            acked: self.u64::<{ field::BYTES_ACKED }>(),
             retransmitted: self.retransmitted(),
             next: self.next(),
             acknowledged: self.acknowledged(),
-            end: self.u32(field::WRITE_SEQ),
+            end: self.u32::<{ field::WRITE_SEQ }>(),
             state: self.state(),
             has_fin: self.has_fin(),
         }
@@ -169,34 +170,34 @@ impl Tcp {
     /// Next sequence numbers, `[inbound, outbound]`.
     #[inline(always)]
     pub(super) fn next(self) -> [u32; 2] {
-        [self.u32(field::RCV_NXT), self.u32(field::SND_NXT)]
+        [self.u32::<{ field::RCV_NXT }>(), self.u32::<{ field::SND_NXT }>()]
     }
 
     /// All that the service wrote is sent and acknowledged, by a client that awaits `acknowledged` next. A segment that
     /// brings a request often brings that too (RFC 9293 3.8.6.3, delayed acknowledgments), and TCP has not looked at it yet.
     #[inline(always)]
     pub(super) fn is_quiet(self, acknowledged: u32) -> bool {
-        let next = self.u32(field::SND_NXT);
-        next == acknowledged && next == self.u32(field::WRITE_SEQ)
+        let next = self.u32::<{ field::SND_NXT }>();
+        next == acknowledged && next == self.u32::<{ field::WRITE_SEQ }>()
     }
 
     /// The oldest byte that is not acknowledged.
     #[inline(always)]
     pub(super) fn acknowledged(self) -> u32 {
-        self.u32(field::SND_UNA)
+        self.u32::<{ field::SND_UNA }>()
     }
 
     /// The service has read all that came.
     #[inline(always)]
     pub(super) fn is_read(self) -> bool {
-        self.u32(field::COPIED_SEQ) == self.u32(field::RCV_NXT)
+        self.u32::<{ field::COPIED_SEQ }>() == self.u32::<{ field::RCV_NXT }>()
     }
 
     /// Whether somebody holds the socket's lock as its user: `lock_sock` (`net/core/sock.c`), which only a process can
     /// take. A soft interrupt that finds it held leaves its packet to the holder, so who asks is in the holder's context.
     #[inline(always)]
     pub(super) fn is_held(self) -> bool {
-        self.u32(field::SK_HELD) != 0
+        self.u32::<{ field::SK_HELD }>() != 0
     }
 
     /// Whether nobody holds the socket's lock, neither as its user nor for a moment (`bh_lock_sock`, `lock_sock_fast`), or did
@@ -204,7 +205,7 @@ impl Tcp {
     /// of another kind never says so. That word first: who gives the lock up as a user holds that until he is done.
     #[inline(always)]
     pub(super) fn is_free(self) -> bool {
-        offset(field::SK_SPIN) != 0 && self.u32(field::SK_SPIN) == 0 && !self.is_held()
+        offset::<{ field::SK_SPIN }>() != 0 && self.u32::<{ field::SK_SPIN }>() == 0 && !self.is_held()
     }
 
     /// Whether the socket is within `--scope`. Where a cgroup bounds that, programs on the cgroup see only what is in
@@ -222,7 +223,7 @@ impl Tcp {
     /// Whether the socket was bound to an address or a port.
     #[inline(always)]
     fn is_bound(self) -> bool {
-        let at = offset(field::SK_USERLOCKS);
+        let at = offset::<{ field::SK_USERLOCKS }>();
         // SAFETY: as in `u64`.
         let byte = unsafe { self.0.add(at / 8).read_volatile() };
         (byte >> (at % 8)) & BIND_LOCKS != 0
@@ -233,18 +234,18 @@ impl Tcp {
     fn is_below(self, wanted: u64) -> bool {
         // SAFETY: as in `u64`; a socket holds its cgroup, and that its parents.
         unsafe {
-            let mut cgroup = self.0.add(offset(field::SK_CGROUP)).cast::<*const u8>().read_volatile();
+            let mut cgroup = self.0.add(offset::<{ field::SK_CGROUP }>()).cast::<*const u8>().read_volatile();
             let mut level = 0;
             while level < DEEPEST {
-                let node = cgroup.add(offset(field::CGROUP_NODE)).cast::<*const u8>().read_volatile();
-                if node.add(offset(field::NODE_ID)).cast::<u64>().read_volatile() == wanted {
+                let node = cgroup.add(offset::<{ field::CGROUP_NODE }>()).cast::<*const u8>().read_volatile();
+                if node.add(offset::<{ field::NODE_ID }>()).cast::<u64>().read_volatile() == wanted {
                     return true;
                 }
-                let parent = cgroup.add(offset(field::CGROUP_PARENT)).cast::<*const u8>().read_volatile();
+                let parent = cgroup.add(offset::<{ field::CGROUP_PARENT }>()).cast::<*const u8>().read_volatile();
                 if parent.is_null() {
                     return false;
                 }
-                cgroup = parent.add(offset(field::STATE_CGROUP)).cast::<*const u8>().read_volatile();
+                cgroup = parent.add(offset::<{ field::STATE_CGROUP }>()).cast::<*const u8>().read_volatile();
                 level += 1;
             }
         }
@@ -255,10 +256,10 @@ impl Tcp {
     /// window ever reached take what is within that, though the window was taken back since (RFC 7323 2.4).
     #[inline(always)]
     pub(super) fn window(self) -> [u32; 2] {
-        let edge = self.u32(field::RCV_WUP);
-        let mut right = edge.wrapping_add(self.u32(field::RCV_WND));
-        if offset(field::RCV_MOST) != 0 {
-            let most = self.u32(field::RCV_MOST);
+        let edge = self.u32::<{ field::RCV_WUP }>();
+        let mut right = edge.wrapping_add(self.u32::<{ field::RCV_WND }>());
+        if offset::<{ field::RCV_MOST }>() != 0 {
+            let most = self.u32::<{ field::RCV_MOST }>();
             if most.wrapping_sub(right).cast_signed() > 0 {
                 right = most;
             }
@@ -311,7 +312,7 @@ impl Common {
     /// See `Tcp::next`. Read at once: they lie side by side, for a segment that comes in changes both.
     #[inline(always)]
     pub(super) fn next(self) -> [u32; 2] {
-        let [inbound, outbound] = [field::RCV_NXT, field::SND_NXT].map(offset);
+        let (inbound, outbound) = (offset::<{ field::RCV_NXT }>(), offset::<{ field::SND_NXT }>());
         let (first, last) = if inbound < outbound { (inbound, outbound) } else { (outbound, inbound) };
         if last - first + 4 > NEAR {
             return [self.u32(inbound), self.u32(outbound)];
