@@ -100,7 +100,7 @@ fn set(places: [&Place; 3], load: Bulk, rounds: usize) -> Result<[f64; 3]> {
 
 /// Sets under this load. The places take turns too, for where the memory of one lies makes a difference.
 fn sets(places: &[Place; 3], load: Bulk, effort: Effort) -> Result<Vec<[f64; 3]>> {
-    let (sets, rounds) = if effort.quick { (1, 6) } else { (9, 24) };
+    let (sets, rounds) = if effort.quick { (1, 6) } else { (27, 12) };
     let mut found = Vec::new();
     for first in 0..places.len() {
         let turned = [WITHOUT, AGENT, NOTHING].map(|which| &places[(first + which) % places.len()]);
