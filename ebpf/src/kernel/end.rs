@@ -128,7 +128,7 @@ fn note_use(tcp: Tcp) {
     if let Some(socket) = SOCKET.of(tcp.sk(), false) {
         socket.forget_rest();
         if socket.role == ROLE_SERVER && socket.closed == 0 && tcp.in_scope() {
-            owner::used(socket, tcp);
+            owner::used_now(socket, tcp);
         }
     }
 }

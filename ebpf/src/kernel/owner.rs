@@ -8,10 +8,10 @@ use aya_ebpf::programs::SockContext;
 use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::layout::{AGENT, LOSS_STORAGE};
 use sockmeter_ebpf::place::Maker;
-use sockmeter_ebpf::socket::{self, BOUND, COUNTED, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
+use sockmeter_ebpf::socket::{self, BOUND, COUNTED, OBSERVED, Owner, ROLE_CLIENT, ROLE_SERVER, Socket};
 
 use super::globals::{follows_udp, only_netns};
-use super::maps::{LAYOUT, MAKER, SOCKET};
+use super::maps::{CONN, LAYOUT, MAKER, SOCKET};
 use super::outside::Kernel;
 use super::task::{Task, id_of};
 use super::tcp::Tcp;
@@ -88,6 +88,17 @@ pub(super) fn used(socket: &mut Socket, tcp: Tcp) {
     }
     socket.note_user(process);
     note(tcp.sk());
+}
+
+/// The same of a connection that goes on: its packets ask what is kept of itself.
+#[inline(always)]
+pub(super) fn used_now(socket: &mut Socket, tcp: Tcp) {
+    used(socket, tcp);
+    if socket.flags & OBSERVED != 0 {
+        if let Some(conn) = CONN.of(tcp.sk(), false) {
+            conn.note_user(socket.user());
+        }
+    }
 }
 
 /// Whether this is the agent. Its pass over the live sockets takes their locks too, and may be left with a packet.

@@ -128,37 +128,38 @@ impl Kind {
         // SAFETY: checked above; every kind of socket has both.
         let (state, port) = unsafe { (read_volatile(&raw const (*sk).state) as u8, (*sk).src_port as u16) };
         if let Some(header) = &Header::read(skb) {
-            let known = if OUT { Self::sent(header, sk, state, port) } else { Self::received(header, state, port) };
+            let known =
+                if OUT { Self::sent(skb, header, sk, state, port) } else { Self::received(header, sk, state, port) };
             if let Some(kind) = known {
                 return kind;
-            }
-            if !OUT || served::is_observed(port) {
-                // That it is there and ready says all that is needed to know.
-                if let Some(conn) = CONN.of(sk.cast(), false).filter(|conn| conn.stage == READY) {
-                    if OUT && owner::is_new_user_of(conn) && is_held(sk) {
-                        note_use(skb);
-                    }
-                    return Self::Observed(conn, sk);
-                }
             }
         }
         Self::of_socket::<OUT>(skb, sk, state)
     }
 
-    /// What a packet is that a TCP socket sends, if that can be told without what is kept of the socket.
+    /// What a packet is that a TCP socket sends, if that can be told without what is kept of every socket.
     #[inline(always)]
-    fn sent(header: &Header, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
-        // Of what a connection sends that is not observed all that matters is who uses it, which only one that is held tells.
-        let is_left = state == LISTEN
-            || !served::is_accepted(port)
-            || (header.is_bare() && !served::is_observed(port) && !is_held(sk))
-            || bodies::has(header, sk);
-        is_left.then_some(Self::Other)
+    fn sent(skb: *mut __sk_buff, header: &Header, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
+        if state == LISTEN || !served::is_accepted(port) {
+            return Some(Self::Other);
+        }
+        if !served::is_observed(port) {
+            // All that matters of it is who uses the connection, which only one that is held tells.
+            return (header.is_bare() && !is_held(sk)).then_some(Self::Other);
+        }
+        if bodies::has(header, sk) {
+            return Some(Self::Other);
+        }
+        let conn = ready(sk)?;
+        if owner::is_new_user_of(conn) && is_held(sk) {
+            note_use(skb);
+        }
+        Some(Self::Observed(conn, sk))
     }
 
     /// The same for one that it receives.
     #[inline(always)]
-    fn received(header: &Header, state: u8, port: u16) -> Option<Self> {
+    fn received(header: &Header, sk: *mut bpf_sock, state: u8, port: u16) -> Option<Self> {
         // The headers first: they lie where the kernel has just read them, the port's bit where nobody has.
         if header.is_bare() {
             if state == LISTEN {
@@ -166,11 +167,13 @@ impl Kind {
             }
             return Some(Self::Other);
         }
-        match state {
-            LISTEN => Some(Self::Listener),
-            SYN_RECEIVED => None,
-            _ => (!served::is_observed(port)).then_some(Self::Other),
+        if state == LISTEN {
+            return Some(Self::Listener);
         }
+        if state != SYN_RECEIVED && !served::is_observed(port) {
+            return Some(Self::Other);
+        }
+        Some(Self::Observed(ready(sk)?, sk))
     }
 
     /// What a packet is by what is kept of its socket, whatever that is.
@@ -217,6 +220,12 @@ impl Kind {
     }
 }
 
+/// The connection of a socket, if it is observed and packets may look at it: then nothing else need be known.
+#[inline(always)]
+fn ready(sk: *mut bpf_sock) -> Option<&'static mut Conn> {
+    CONN.of(sk.cast(), false).filter(|conn| conn.stage == READY)
+}
+
 /// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on
 /// which packets are read.
 #[unsafe(no_mangle)]
@@ -229,10 +238,7 @@ extern "C" fn note_use(skb: *mut __sk_buff) -> u32 {
     let (Some(tcp), Some(socket)) = (Tcp::of(sk), SOCKET.of(sk, false)) else {
         return 0;
     };
-    owner::used(socket, tcp);
-    if let Some(conn) = CONN.of(sk, false) {
-        conn.note_user(socket.user());
-    }
+    owner::used_now(socket, tcp);
     0
 }
 

@@ -99,6 +99,8 @@ mod under_load;
 mod units;
 /// Another build takes over what is pinned.
 mod upgrade;
+/// Whose an accepted connection is that one process after the other uses.
+mod users;
 /// How much the verifier has to do.
 mod verifier;
 /// Scrapes that are held against each other.
