@@ -73,7 +73,8 @@ impl Conn {
     #[inline(always)]
     pub fn take_body(&mut self, next: u32) {
         let side = &mut self.outbound;
-        if side.phase != BODY {
+        // A FIN has a number of its own, and what was sent in front of it was seen.
+        if side.phase != BODY || side.fin != NEVER {
             return;
         }
         let seen = side.position(next);
@@ -139,6 +140,15 @@ mod tests {
         conn.outbound.want = 2_000;
         conn.take_body(at(1_500));
         assert_eq!(conn.outbound.seen, 999);
+    }
+
+    #[test]
+    fn a_fin_in_the_middle_of_a_body_was_not_a_byte_of_it() {
+        let mut conn = sending(100, 1_000);
+        conn.outbound.seen = 700;
+        conn.outbound.fin = 700;
+        conn.take_body(at(701));
+        assert_eq!(conn.outbound.seen, 700);
     }
 
     #[test]

@@ -15,14 +15,6 @@ use crate::posting::{Posting, Reason};
 /// Requests without an answer that are kept in the connection itself; more of them (pipelining) go to a map.
 pub const INLINE: u32 = 2;
 
-/// `Conn::stage`: whether packets may look at it, its socket says (`OBSERVED`): while it is being begun, and as long as it lives
-/// where it was begun by a layout before 9.
-pub const MADE: u8 = 0;
-/// `Conn::stage`: the connection ended; nothing may touch it any more.
-pub const ENDED: u8 = 1;
-/// `Conn::stage`: packets may look at it.
-pub const READY: u8 = 2;
-
 /// A request that was read and waits for its answer, and the answer as far as it is known.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +53,7 @@ pub struct Early {
     pub ended: u64,
 }
 
-/// One observed connection. What every packet needs comes first (but for those that `note_body` lets pass), and each group of fields that are used together begins with a
+/// One observed connection. What every packet needs comes first (but for those within a body, see `crate::body`), and each group of fields that are used together begins with a
 /// cache line: the kernel puts eight bytes of its own in front of a socket's value, and the whole into a block of 2 KiB
 /// (`include/linux/bpf_local_storage.h`, `struct bpf_local_storage_elem`).
 #[repr(C)]
@@ -89,8 +81,8 @@ pub struct Conn {
     pub status: u16,
     /// Status code of `early`; 0 if there is no early answer.
     pub early_status: u16,
-    /// `MADE`, `READY`, `ENDED`.
-    pub stage: u8,
+    /// 1: the connection ended; nothing may touch it any more.
+    pub closed: u8,
     /// 1 + `Reason`: answers cannot be read any more, drop what waits for one.
     pub cut: u8,
     /// 1: the receive hook found a beginning, the other side is to begin anew too.
@@ -203,7 +195,7 @@ impl Conn {
         postings: 0,
         status: 0,
         early_status: 0,
-        stage: MADE,
+        closed: 0,
         cut: 0,
         resume: 0,
         turned: 0,

@@ -4,7 +4,7 @@
 //! Nothing is booked before TCP took it: an exchange is posted when the stream positions that the kernel itself counts
 //! have passed its end in both directions. The hooks run ahead of that (backlog, drops behind the hook, failed sends).
 
-use crate::conn::{Conn, ENDED, Entry, Outside, Steps};
+use crate::conn::{Conn, Entry, Outside, Steps};
 use crate::http::side::{self, NEVER, Side};
 use crate::layout;
 use crate::message;
@@ -24,7 +24,7 @@ struct Settling<'a, O> {
 /// Posts the exchanges that are complete.
 #[inline(always)]
 pub fn exchanges<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
-    if conn.stage != ENDED {
+    if conn.closed == 0 {
         run(conn, outside, streams, false);
     }
 }
@@ -32,7 +32,7 @@ pub fn exchanges<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams)
 /// Posts the exchanges that are complete, and how far the connection is.
 #[inline(always)]
 pub fn positions<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
-    if conn.stage == ENDED {
+    if conn.closed != 0 {
         return;
     }
     run(conn, outside, streams, false);
@@ -75,14 +75,14 @@ fn says_something(conn: &Conn, posting: &Posting) -> bool {
 /// Posts everything that is left; afterwards nothing may touch the connection.
 #[inline(always)]
 pub fn close<O: Outside>(conn: &mut Conn, outside: &mut O, streams: Streams) {
-    if conn.stage == ENDED {
+    if conn.closed != 0 {
         return;
     }
     if conn.busy == 0 {
         message::partial_request(conn, outside, streams[INBOUND]);
     }
     run(conn, outside, streams, true);
-    conn.stage = ENDED;
+    conn.closed = 1;
     // What lies aside and what is left may have different reasons, and a posting has room for one.
     post_aside(conn, outside, streams);
     let mut last = Posting::EMPTY;

@@ -43,7 +43,7 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Side {
     /// The first position that has not been looked at and must be. In a body: where it ends.
     pub want: u64,
-    /// The highest position that passed the hook, but for what `Conn::note_body` noted. May run ahead of what TCP accepted.
+    /// The highest position that passed the hook, but for packets within a body that is noted (`crate::body`). May run ahead of what TCP accepted.
     pub seen: u64,
     /// Position of the FIN, once one was seen.
     pub fin: u64,
@@ -69,8 +69,11 @@ pub struct Side {
     pub reason: u8,
     /// 1: something of this direction may be in the stash.
     pub stashed: u8,
+    /// 1: packets of this direction may be looked at. 0 while the connection is being begun; and where a layout before 9 began
+    /// it its socket says so (`OBSERVED`).
+    pub ready: u8,
     /// Spelled-out padding.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// All below is booked, as wire or as unattributed.
     pub settled: u64,
     /// Where the body of the message that is being read begins (with `UNTIL_CLOSE` and `BODY`).
@@ -158,7 +161,8 @@ impl Side {
         carried: 0,
         reason: 0,
         stashed: 0,
-        pad: [0; 3],
+        ready: 0,
+        pad: [0; 2],
         carry: [0; 128],
     };
 

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_getsockopt, bpf_se
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::{debug, warn};
-use sockmeter_ebpf::conn::{Conn, Outside as _, READY};
+use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::layout::{LOSS_STORAGE, OwnKey};
 use sockmeter_ebpf::posting::Reason;
 use sockmeter_ebpf::socket::{self, OBSERVED, ROLE_CLIENT, ROLE_SERVER, Socket};
@@ -223,9 +223,12 @@ pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, ser
 /// Packets look at the connection from here on.
 #[inline(always)]
 fn observe(conn: &mut Conn, socket: &mut Socket, tcp: Tcp) {
-    bodies::forget(tcp);
+    bodies::forget(socket.port, tcp);
     served::note_observed(socket.port);
     socket.flags |= OBSERVED;
-    // SAFETY: a field of the connection; volatile, so that it is the last store.
-    unsafe { core::ptr::write_volatile(&raw mut conn.stage, READY) };
+    // SAFETY: fields of the connection; volatile, so that they are the last stores.
+    unsafe {
+        core::ptr::write_volatile(&raw mut conn.inbound.ready, 1);
+        core::ptr::write_volatile(&raw mut conn.outbound.ready, 1);
+    }
 }

@@ -32,7 +32,8 @@ pub(super) fn has(header: &Header, sk: *mut bpf_sock) -> bool {
         return false;
     };
     // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use, and nobody holds the
-    // socket then.
+    // socket then. In the middle of a body the id tells: an id comes back after all others, unless somebody asks for it
+    // (clone3(2), `set_tid`).
     if !is_noted(body, sk.cast()) || (Task::current().group() != body.user && is_held(sk)) {
         return false;
     }
@@ -48,17 +49,19 @@ pub(super) fn note(conn: &Conn, sk: *mut bpf_sock) {
     let Some(body) = of(sk) else {
         return;
     };
-    if !is_noted(body, sk.cast()) && !claim_address(&raw mut body.socket, sk.cast()) {
+    // What was noted of this connection was taken back before its packet was read.
+    if !claim_address(&raw mut body.socket, sk.cast()) {
         return;
     }
     // Nobody else looks at these while the place is ours.
     (body.from, body.until, body.user) = (from, until, id_of(conn.user()));
 }
 
-/// Takes back what was noted of a connection that is about to be read, settled or ended.
+/// Takes back what was noted of a connection at `port` that is about to be read, settled or ended. The kernel may have taken the
+/// port from its socket by now (`tcp_set_state`, net/ipv4/tcp.c).
 #[inline(always)]
-pub(super) fn take(conn: &mut Conn, tcp: Tcp) {
-    forget(tcp);
+pub(super) fn take(conn: &mut Conn, port: u16, tcp: Tcp) {
+    forget(port, tcp);
     conn.take_body(tcp.next()[1]);
 }
 
@@ -68,24 +71,18 @@ pub(super) fn take_sending(conn: &mut Conn, sk: *mut bpf_sock) {
     if conn.outbound.phase != BODY {
         return;
     }
-    if let (Some(body), Some(tcp)) = (of(sk), Tcp::of(sk.cast())) {
-        give_back(body, sk.cast());
-        conn.take_body(tcp.next()[1]);
+    if let Some(tcp) = Tcp::of(sk.cast()) {
+        take(conn, tcp.local_port(), tcp);
     }
 }
 
 /// Forgets what was noted of a socket: before a connection of it is observed, whatever an earlier one at the same address left.
 #[inline(always)]
-pub(super) fn forget(tcp: Tcp) {
-    if let Some(body) = at(tcp.local_port(), tcp.remote_port()) {
-        give_back(body, tcp.sk());
-    }
-}
-
-#[inline(always)]
-fn give_back(body: &mut Body, sk: *mut c_void) {
-    if is_noted(body, sk) {
-        give_address(&raw mut body.socket);
+pub(super) fn forget(port: u16, tcp: Tcp) {
+    if let Some(body) = at(port, tcp.remote_port()) {
+        if is_noted(body, tcp.sk()) {
+            give_address(&raw mut body.socket);
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
     }
     if let Some(conn) = CONN.of(tcp.sk(), false) {
         debug!(ctx, "connection to port {} ends with {} and {} bytes", socket.port, received, sent);
-        bodies::take(conn, tcp);
+        bodies::take(conn, socket.port, tcp);
         settle::close(conn, &mut Kernel, [received, sent]);
         if let Some(stash) = stash::of(tcp.sk()) {
             stash::clear(stash);

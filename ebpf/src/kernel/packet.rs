@@ -7,8 +7,8 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use sockmeter_ebpf::conn::{Conn, ENDED, Outside as _, READY};
-use sockmeter_ebpf::http::side;
+use sockmeter_ebpf::conn::{Conn, Outside as _};
+use sockmeter_ebpf::http::side::{self, Side};
 use sockmeter_ebpf::layout::{LOSS_PACKET, LOSS_STASH};
 use sockmeter_ebpf::posting::{self, Reason};
 use sockmeter_ebpf::settle;
@@ -53,7 +53,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
                 }
             }
             // The connection may have ended meanwhile, and nobody would look at what was kept just now.
-            if conn.stage == ENDED {
+            if conn.closed != 0 {
                 if let Some(stash) = stash::of(tcp.sk()) {
                     stash::clear(stash);
                 }
@@ -150,7 +150,7 @@ impl Kind {
         if bodies::has(header, sk) {
             return Some(Self::Other);
         }
-        let conn = ready(sk)?;
+        let conn = ready(sk, |conn| &conn.outbound)?;
         if owner::is_new_user_of(conn) && is_held(sk) {
             note_use(skb);
         }
@@ -173,7 +173,7 @@ impl Kind {
         if state != SYN_RECEIVED && !served::is_observed(port) {
             return Some(Self::Other);
         }
-        Some(Self::Observed(ready(sk)?, sk))
+        Some(Self::Observed(ready(sk, |conn| &conn.inbound)?, sk))
     }
 
     /// What a packet is by what is kept of its socket, whatever that is.
@@ -197,7 +197,7 @@ impl Kind {
             return if !OUT && state == SYN_RECEIVED { Self::Unborn } else { Self::Other };
         }
         match CONN.of(sk.cast(), false) {
-            Some(conn) if conn.stage != ENDED => Self::Observed(conn, sk),
+            Some(conn) if conn.closed == 0 => Self::Observed(conn, sk),
             _ => Self::Other,
         }
     }
@@ -222,8 +222,8 @@ impl Kind {
 
 /// The connection of a socket, if it is observed and packets may look at it: then nothing else need be known.
 #[inline(always)]
-fn ready(sk: *mut bpf_sock) -> Option<&'static mut Conn> {
-    CONN.of(sk.cast(), false).filter(|conn| conn.stage == READY)
+fn ready(sk: *mut bpf_sock, side: impl FnOnce(&Conn) -> &Side) -> Option<&'static mut Conn> {
+    CONN.of(sk.cast(), false).filter(|conn| side(conn).ready != 0 && conn.closed == 0)
 }
 
 /// An accepted socket sends: perhaps in the context of whoever uses it. Global, so that its stack is not part of that on

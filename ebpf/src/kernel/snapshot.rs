@@ -119,7 +119,7 @@ fn is_settled(socket: &mut Socket, tcp: Tcp, streams: [u64; 2]) -> bool {
     let Some(conn) = CONN.of(tcp.sk(), false) else {
         return true;
     };
-    bodies::take(conn, tcp);
+    bodies::take(conn, socket.port, tcp);
     if kept::is_unread(conn, tcp, streams[0]) {
         return false;
     }

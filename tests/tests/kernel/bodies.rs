@@ -3,11 +3,13 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use aya::maps::{Array, Map, MapData};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use sockmeter_ebpf::body::Body;
-use sockmeter_tests::agent::Agent;
+use sockmeter_tests::agent::{Agent, pin_dir};
 use sockmeter_tests::connection::Request;
 use sockmeter_tests::message::{Wire, number};
 use sockmeter_tests::namespace::Namespace;
@@ -56,6 +58,14 @@ fn go_on([client, server]: &mut [Wire; 2], pieces: usize) -> Result<()> {
     Ok(())
 }
 
+/// How many bodies are noted whose packets nothing more is looked up for.
+fn noted(pins: &Path) -> Result<usize> {
+    let bodies: Array<_, [u8; size_of::<Body>()]> =
+        Map::Array(MapData::from_pin(pins.join("maps/BODIES"))?).try_into()?;
+    let sockets = bodies.iter().map(|body| Ok(body?[..8] != [0; 8])).collect::<Result<Vec<_>>>()?;
+    Ok(sockets.into_iter().filter(|is_noted| *is_noted).count())
+}
+
 /// The head and half of the answer.
 fn half(mut ends: [Wire; 2]) -> Result<[Wire; 2]> {
     begin(&mut ends)?;
@@ -81,7 +91,8 @@ fn counted([client, server]: &[Wire; 2], exchanges: u64) -> Counted {
 #[test]
 fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
     let namespace = Namespace::new()?;
-    let agent = Agent::start(&namespace, &[])?;
+    let pins = pin_dir();
+    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/long");
     let ends = namespace.enter(|| {
         let mut ends = asked(&request)?;
@@ -89,7 +100,9 @@ fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
         for _ in 0..4 {
             // With a page in front of them, and without one between.
             all_is_open(&agent.scrape()?, &ends);
+            assert_eq!(noted(&pins)?, 0);
             go_on(&mut ends, PIECES / 8)?;
+            assert_eq!(noted(&pins)?, 1);
             all_is_open(&agent.scrape()?, &ends);
             go_on(&mut ends, PIECES / 8)?;
         }
@@ -106,12 +119,15 @@ fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
 #[test]
 fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
     let namespace = Namespace::new()?;
-    let agent = Agent::start(&namespace, &[])?;
+    let pins = pin_dir();
+    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/half");
     let ends = namespace.enter(|| half(asked(&request)?))?;
+    assert_eq!(noted(&pins)?, 1);
     let all = counted(&ends, 1);
     drop(ends);
     let page = ended(&agent, all)?;
+    assert_eq!(noted(&pins)?, 0);
     let mut clients = Tally::default();
     clients.add(
         "GET",
@@ -137,7 +153,8 @@ fn connect_from(port: u16) -> Result<TcpStream> {
 #[test]
 fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
     let namespace = Namespace::new()?;
-    let agent = Agent::start(&namespace, &[])?;
+    let pins = pin_dir();
+    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/long");
     let first = 20_000;
     let second = (first + 1..u16::MAX).find(|port| Body::place(8080, *port) == Body::place(8080, first));
@@ -163,6 +180,8 @@ fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
                     agent.scrape()?;
                 }
                 go_on(&mut pairs[1 - exchange % 2], 1)?;
+                // One of the two, as long as there is something to come.
+                assert_eq!(noted(&pins)?, usize::from(piece + 1 < PIECES));
             }
         }
         Ok(pairs)
