@@ -189,6 +189,16 @@ pub mod field {
     ];
 }
 
+/// Telling the verifier that a pointer is a TCP socket's, which user space makes cost nothing where the kernel lets it.
+pub mod cast {
+    /// What stands in the kernel object where the id of `struct tcp_sock` is to stand, right in front of a call of `HELPER`: the
+    /// value of a load of 64 bits.
+    pub const PLACE: u64 = 0x0ca5_7ed0_0000_0000;
+    /// The function that is called where there is no other way: it asks the socket (`BPF_FUNC_skc_to_tcp_sock`,
+    /// include/uapi/linux/bpf.h).
+    pub const HELPER: u32 = 137;
+}
+
 /// Most services that can be observed at once; each has a slot in the spill map.
 pub const SERVICES: u32 = 64;
 

@@ -15,6 +15,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FUNCTION: u32 = 12;
 
 /// What can be wrong with a kernel's types.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +56,30 @@ pub enum BtfError {
 /// Offsets of all fields of `layout::field`, in that order: in bytes, but for the one whose field says bits.
 pub type Offsets = [u32; field::COUNT];
 
-/// Reads the offsets that the kernel programs need.
+/// What the programs' instructions are told of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Structures {
+    /// Where fields lie.
+    pub offsets: Offsets,
+    /// How it is told that a pointer is a TCP socket's; before 6.2 there is no way.
+    pub cast: Option<Cast>,
+}
+
+/// A call that says what a pointer points to, of which nothing is left when the program is verified (`bpf_rdonly_cast`,
+/// kernel/bpf/helpers.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cast {
+    /// The type id of that function.
+    pub function: u32,
+    /// And that of `struct tcp_sock`.
+    pub tcp_sock: u32,
+}
+
+/// Reads what the kernel programs need.
 ///
 /// # Errors
 /// When the kernel shows no types, or not these fields.
-pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
+pub fn structures(path: &Path) -> Result<Structures, BtfError> {
     let bytes =
         std::fs::read(path).map_err(|source| BtfError::Unreadable { path: path.display().to_string(), source })?;
     let types = Types::parse(&bytes)?;
@@ -80,7 +100,10 @@ pub fn offsets(path: &Path) -> Result<Offsets, BtfError> {
         let bits = found.ok_or(BtfError::Missing { structure, path })?;
         *slot = if index == field::SK_USERLOCKS { bits } else { bits / 8 };
     }
-    Ok(offsets)
+    let function = types.ids(KIND_FUNCTION, "bpf_rdonly_cast").next();
+    let tcp_sock = types.ids(KIND_STRUCT, "tcp_sock").next();
+    let cast = function.zip(tcp_sock).map(|(function, tcp_sock)| Cast { function, tcp_sock });
+    Ok(Structures { offsets, cast })
 }
 
 /// The index of a controller in `css_set.subsys`: `enum cgroup_subsys_id` (`include/linux/cgroup_subsys.h`).
@@ -223,19 +246,19 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// The types of this kind and name.
+    fn ids(&self, kind: u32, name: &str) -> impl Iterator<Item = u32> {
+        let is_it = move |id: &u32| {
+            let record = index(*id).and_then(|id| self.records.get(id));
+            let found = record.and_then(|record| u32_at(record, 0)).and_then(|at| self.name(at));
+            self.kind(*id) == Some(kind) && found == Some(name.as_bytes())
+        };
+        (1..u32::try_from(self.records.len()).unwrap_or(0)).filter(is_it)
+    }
+
     /// Offset in bits of a dotted path in a structure.
     fn offset(&self, structure: &str, path: &str) -> Option<u32> {
-        let count = u32::try_from(self.records.len()).ok()?;
-        let is_it = |id: &u32| {
-            self.kind(*id) == Some(KIND_STRUCT)
-                && self
-                    .records
-                    .get(index(*id).unwrap_or(0))
-                    .and_then(|record| u32_at(record, 0))
-                    .and_then(|at| self.name(at))
-                    == Some(structure.as_bytes())
-        };
-        (1..count).filter(is_it).find_map(|start| {
+        self.ids(KIND_STRUCT, structure).find_map(|start| {
             let mut id = start;
             let mut bits = 0;
             for name in path.split('.') {
@@ -283,6 +306,8 @@ mod tests {
         assert_eq!(types.offset("outer", "c.e"), Some(96));
         assert_eq!(types.offset("outer", "missing"), None);
         assert_eq!(types.offset("missing", "a"), None);
+        assert_eq!(types.ids(KIND_STRUCT, "inner").collect::<Vec<_>>(), [4]);
+        assert_eq!(types.ids(KIND_STRUCT, "int").next(), None);
         assert!(types.has_name(b"inner"));
         assert!(!types.has_name(b"inne"));
     }

@@ -92,7 +92,9 @@ pub fn version() -> String {
 /// # Errors
 /// When it does not.
 pub fn types() -> Result<usize, Refusal> {
-    btf::offsets(Path::new(btf::VMLINUX)).map(|offsets| offsets.len()).map_err(|error| Refusal::new(error.to_string()))
+    btf::structures(Path::new(btf::VMLINUX))
+        .map(|structures| structures.offsets.len())
+        .map_err(|error| Refusal::new(error.to_string()))
 }
 
 /// Whether socket programs have a cgroup to attach to.
@@ -164,8 +166,8 @@ pub fn has_tcx() -> Result<bool, Refusal> {
 }
 
 fn object() -> Result<Ebpf, Refusal> {
-    let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
-    let bytes = object::read(&offsets)?;
+    let structures = btf::structures(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+    let bytes = object::read(&structures)?;
     EbpfLoader::new().load(&bytes).map_err(|error| object::refused(&error))
 }
 

@@ -4,6 +4,7 @@
 mod before;
 mod books;
 pub mod btf;
+mod casts;
 mod cgroup;
 mod device;
 mod diagnostics;
@@ -136,8 +137,8 @@ impl Kernel {
     /// # Errors
     /// When this kernel or these privileges do not allow it; nothing stays attached then that was not before.
     pub fn open(settings: &Settings) -> Result<Self, Refusal> {
-        let offsets = btf::offsets(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
-        let bytes = object::read(&offsets)?;
+        let structures = btf::structures(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
+        let bytes = object::read(&structures)?;
         let controllers = btf::controllers(Path::new(btf::VMLINUX)).map_err(|error| Refusal::new(error.to_string()))?;
         let hierarchies = Hierarchies::look(controllers)
             .map_err(|error| Refusal::because("cannot tell which cgroup hierarchies there are", &error))?;
@@ -214,7 +215,7 @@ impl Kernel {
             maps,
             places,
             netns,
-            scans: offsets[layout::field::STORAGE_STATE] == 0,
+            scans: structures.offsets[layout::field::STORAGE_STATE] == 0,
             passed: Passed::default(),
             moved: Moved::default(),
             wake,

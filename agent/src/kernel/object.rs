@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::hash::Hasher as _;
 
-use super::btf::Offsets;
-use super::{Refusal, fields};
+use super::btf::Structures;
+use super::{Refusal, casts, fields};
 
 /// Names an object to load instead: for those who work on the programs, and for the tests.
 const VARIABLE: &str = "SOCKMETER_KERNEL_OBJECT";
@@ -12,13 +12,14 @@ const VARIABLE: &str = "SOCKMETER_KERNEL_OBJECT";
 /// The object; empty if the binary was built without.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockmeter.bpf.o"));
 
-/// The object to load, for a kernel whose structures have their fields at `offsets`.
+/// The object to load, for a kernel with these structures.
 ///
 /// # Errors
 /// When there is none.
-pub(super) fn read(offsets: &Offsets) -> Result<Vec<u8>, Refusal> {
+pub(super) fn read(structures: &Structures) -> Result<Vec<u8>, Refusal> {
     let mut object = built()?.into_owned();
-    fields::fill(&mut object, offsets);
+    fields::fill(&mut object, &structures.offsets);
+    casts::fill(&mut object, structures.cast);
     Ok(object)
 }
 

@@ -53,13 +53,14 @@ pub(super) fn connection_changes(ctx: SockOpsContext) -> u32 {
     if sk.is_null() {
         return 1;
     }
-    if op == CHANGES {
-        end::changes(&ctx, sk.cast(), ctx.arg(0).cast_signed(), ctx.arg(1).cast_signed());
-        return 1;
-    }
-    let Some(tcp) = Tcp::of(sk.cast()) else {
+    // No other sockets have such programs (`tcp_call_bpf`, include/net/tcp.h).
+    let Some(tcp) = Tcp::known(sk.cast()) else {
         return 1;
     };
+    if op == CHANGES {
+        end::changes(&ctx, tcp, ctx.arg(0).cast_signed(), ctx.arg(1).cast_signed());
+        return 1;
+    }
     if only_netns() != 0 && tcp.netns() != only_netns() {
         return 1;
     }

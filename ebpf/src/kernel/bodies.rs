@@ -34,7 +34,7 @@ pub(super) fn has(header: &Header, sk: *mut bpf_sock) -> bool {
     // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use, and nobody holds the
     // socket then. In the middle of a body the id tells: an id comes back after all others, unless somebody asks for it
     // (clone3(2), `set_tid`).
-    if !is_noted(body, sk.cast()) || (Task::current().group() != body.user && is_held(sk)) {
+    if !is_noted(body, sk.cast()) || (is_held(sk) && Task::current().group() != body.user) {
         return false;
     }
     body.has(header.seq, header.len)
@@ -71,7 +71,7 @@ pub(super) fn take_sending(conn: &mut Conn, sk: *mut bpf_sock) {
     if conn.outbound.phase != BODY {
         return;
     }
-    if let Some(tcp) = Tcp::of(sk.cast()) {
+    if let Some(tcp) = Tcp::known(sk.cast()) {
         take(conn, tcp.local_port(), tcp);
     }
 }
@@ -110,5 +110,5 @@ fn is_noted(body: &Body, sk: *mut c_void) -> bool {
 /// See `Tcp::is_held`.
 #[inline(always)]
 pub(super) fn is_held(sk: *mut bpf_sock) -> bool {
-    Tcp::of(sk.cast()).is_some_and(Tcp::is_held)
+    Tcp::known(sk.cast()).is_some_and(Tcp::is_held)
 }

@@ -10,7 +10,6 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use core::ffi::c_void;
 use sockmeter_ebpf::layout::ListenerKey;
 use sockmeter_ebpf::settle;
 use sockmeter_ebpf::socket::{OBSERVED, ROLE_SERVER};
@@ -39,7 +38,9 @@ pub(super) fn connection_ends_nested(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn traced(ctx: &BtfTracePointContext) -> i32 {
     if is(ctx.arg(2), CLOSE) {
-        closes(ctx, ctx.arg(0), ctx.arg(1));
+        if let Some(tcp) = Tcp::of(ctx.arg(0)) {
+            closes(ctx, tcp, ctx.arg(1));
+        }
     } else if shuts(ctx.arg(2)) {
         if let Some(socket) = Tcp::of(ctx.arg(0)).and_then(|tcp| SOCKET.of(tcp.sk(), false)) {
             socket.forget_rest();
@@ -62,21 +63,16 @@ fn shuts(new: i32) -> bool {
 
 /// A socket whose lock is held is about to go from one state to another.
 #[inline(always)]
-pub(super) fn changes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32, new: i32) {
+pub(super) fn changes<C: EbpfContext>(ctx: &C, tcp: Tcp, old: i32, new: i32) {
     if is(new, CLOSE) {
-        closes(ctx, sk, old);
+        closes(ctx, tcp, old);
     } else if shuts(new) {
-        if let Some(tcp) = Tcp::of(sk) {
-            note_use(tcp);
-        }
+        note_use(tcp);
     }
 }
 
 #[inline(always)]
-fn closes<C: EbpfContext>(ctx: &C, sk: *mut c_void, old: i32) {
-    let Some(tcp) = Tcp::of(sk) else {
-        return;
-    };
+fn closes<C: EbpfContext>(ctx: &C, tcp: Tcp, old: i32) {
     if is(old, LISTEN) {
         // If there is another one on the port, the next pass over all sockets notes it again.
         let _ = LISTENERS.remove(ListenerKey { netns: tcp.netns(), port: u32::from(tcp.local_port()) });

@@ -36,7 +36,7 @@ pub(super) fn packet_received(ctx: SkBuffContext) -> i32 {
     match Kind::of::<false>(skb) {
         Kind::Observed(conn, sk) => {
             touch::for_request(conn);
-            let Some(tcp) = Tcp::of(sk.cast()) else {
+            let Some(tcp) = Tcp::known(sk.cast()) else {
                 return PASS;
             };
             let [edge, right] = tcp.window();
@@ -82,7 +82,7 @@ pub(super) fn packet_sent(ctx: SkBuffContext) -> i32 {
         // In the middle of a body nothing can have become complete, and what came in early was read before the answer began.
         if conn.outbound.phase != side::BODY || conn.inbound.stashed != 0 || conn.waits() {
             touch::for_answer(conn);
-            let Some(tcp) = Tcp::of(sk.cast()) else {
+            let Some(tcp) = Tcp::known(sk.cast()) else {
                 return PASS;
             };
             let received = tcp.received();
@@ -145,13 +145,13 @@ impl Kind {
         }
         if !served::is_observed(port) {
             // All that matters of it is who uses the connection, which only one that is held tells.
-            return (header.is_bare() && !is_held(sk)).then_some(Self::Other);
+            return (!is_held(sk)).then_some(Self::Other);
         }
         if bodies::has(header, sk) {
             return Some(Self::Other);
         }
         let conn = ready(sk, |conn| &conn.outbound)?;
-        if owner::is_new_user_of(conn) && is_held(sk) {
+        if is_held(sk) && owner::is_new_user_of(conn) {
             note_use(skb);
         }
         Some(Self::Observed(conn, sk))
@@ -190,7 +190,7 @@ impl Kind {
             return Self::of_new::<OUT>(skb, sk, state);
         }
         // Much is sent when an acknowledgment comes, in the context of whoever was interrupted: that is no use.
-        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && owner::is_new_user(socket) && is_held(sk) {
+        if OUT && socket.role == ROLE_SERVER && socket.closed == 0 && is_held(sk) && owner::is_new_user(socket) {
             note_use(skb);
         }
         if socket.flags & OBSERVED == 0 {

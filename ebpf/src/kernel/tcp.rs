@@ -1,8 +1,10 @@
 //! A TCP socket's own counters (`struct tcp_sock`), read where they lie in this kernel.
 
+use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use sockmeter_ebpf::layout::cast;
 
 use super::globals::{field, offset, only_cgroup, only_netns};
 use super::numbers::{self, Numbers};
@@ -35,7 +37,12 @@ const SOCK_DONE: u64 = 1 << 1;
 
 /// A kernel pointer to a full TCP socket.
 #[derive(Clone, Copy)]
-pub(super) struct Tcp(*const u8);
+pub(super) struct Tcp {
+    /// Where its fields are read.
+    at: *const u8,
+    /// What storage is looked up by.
+    sk: *mut c_void,
+}
 
 impl Tcp {
     /// The TCP socket behind any socket pointer; `None` for request and time-wait sockets and other protocols.
@@ -43,37 +50,62 @@ impl Tcp {
     pub(super) fn of(sk: *mut c_void) -> Option<Self> {
         // SAFETY: the verifier checks the pointer.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
-        if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
+        if tcp.is_null() { None } else { Some(Self { at: tcp.cast(), sk: tcp.cast() }) }
+    }
+
+    /// A full socket that is known to be a TCP socket, or of which only that is asked which every socket has (`struct sock`). Unlike
+    /// `of` this asks nothing of it, for it lies in a cache line that is not looked at else, but where the kernel has no
+    /// `bpf_rdonly_cast`: see `layout::cast`.
+    #[inline(always)]
+    pub(super) fn known(sk: *mut c_void) -> Option<Self> {
+        let at: *const u8;
+        // SAFETY: the verifier checks the pointer; registers as calls leave them (RFC 9669 2).
+        unsafe {
+            asm!(
+                "r2 = {place} ll",
+                "call {helper}",
+                place = const cast::PLACE,
+                helper = const cast::HELPER,
+                inout("r1") sk => _,
+                out("r0") at,
+                out("r2") _,
+                out("r3") _,
+                out("r4") _,
+                out("r5") _,
+                options(pure, nomem, nostack)
+            );
+        }
+        if at.is_null() { None } else { Some(Self { at, sk }) }
     }
 
     /// Any internet socket: only what `struct sock_common` and `struct sock` have may be asked of it.
     #[inline(always)]
     pub(super) fn unchecked(sk: *mut c_void) -> Self {
-        Self(sk.cast::<u8>().cast_const())
+        Self { at: sk.cast::<u8>().cast_const(), sk }
     }
 
     /// For storage look-ups.
     #[inline(always)]
     pub(super) fn sk(self) -> *mut c_void {
-        self.0.cast_mut().cast()
+        self.sk
     }
 
     #[inline(always)]
     fn u64<const FIELD: usize>(self) -> u64 {
         // SAFETY: a load that the verifier knows to be from a kernel structure: it reads 0 where it faults.
-        unsafe { self.0.add(offset::<FIELD>()).cast::<u64>().read_volatile() }
+        unsafe { self.at.add(offset::<FIELD>()).cast::<u64>().read_volatile() }
     }
 
     #[inline(always)]
     fn u32<const FIELD: usize>(self) -> u32 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset::<FIELD>()).cast::<u32>().read_volatile() }
+        unsafe { self.at.add(offset::<FIELD>()).cast::<u32>().read_volatile() }
     }
 
     #[inline(always)]
     fn u16<const FIELD: usize>(self) -> u16 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset::<FIELD>()).cast::<u16>().read_volatile() }
+        unsafe { self.at.add(offset::<FIELD>()).cast::<u16>().read_volatile() }
     }
 
     /// Inode number of the socket's network namespace.
@@ -81,7 +113,7 @@ impl Tcp {
     pub(super) fn netns(self) -> u32 {
         // SAFETY: as in `u64`; `struct net` outlives its sockets.
         unsafe {
-            let net = self.0.add(offset::<{ field::SKC_NET }>()).cast::<*const u8>().read_volatile();
+            let net = self.at.add(offset::<{ field::SKC_NET }>()).cast::<*const u8>().read_volatile();
             net.add(offset::<{ field::NET_INUM }>()).cast::<u32>().read_volatile()
         }
     }
@@ -90,7 +122,7 @@ impl Tcp {
     #[inline(always)]
     pub(super) fn state(self) -> u8 {
         // SAFETY: as in `u64`.
-        unsafe { self.0.add(offset::<{ field::SKC_STATE }>()).read_volatile() }
+        unsafe { self.at.add(offset::<{ field::SKC_STATE }>()).read_volatile() }
     }
 
     /// Address family.
@@ -225,7 +257,7 @@ impl Tcp {
     fn is_bound(self) -> bool {
         let at = offset::<{ field::SK_USERLOCKS }>();
         // SAFETY: as in `u64`.
-        let byte = unsafe { self.0.add(at / 8).read_volatile() };
+        let byte = unsafe { self.at.add(at / 8).read_volatile() };
         (byte >> (at % 8)) & BIND_LOCKS != 0
     }
 
@@ -234,7 +266,7 @@ impl Tcp {
     fn is_below(self, wanted: u64) -> bool {
         // SAFETY: as in `u64`; a socket holds its cgroup, and that its parents.
         unsafe {
-            let mut cgroup = self.0.add(offset::<{ field::SK_CGROUP }>()).cast::<*const u8>().read_volatile();
+            let mut cgroup = self.at.add(offset::<{ field::SK_CGROUP }>()).cast::<*const u8>().read_volatile();
             let mut level = 0;
             while level < DEEPEST {
                 let node = cgroup.add(offset::<{ field::CGROUP_NODE }>()).cast::<*const u8>().read_volatile();
@@ -320,7 +352,7 @@ impl Common {
         let mut bytes = [0u32; NEAR / 4];
         // SAFETY: as in `u32`; no more than there is room for.
         unsafe {
-            let at = self.0.0.wrapping_add(first);
+            let at = self.0.at.wrapping_add(first);
             bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), (last - first + 4) as u32, at.cast());
         }
         let [inbound, outbound] = [inbound, outbound].map(|at| ((at - first) / 4) % bytes.len());
@@ -331,7 +363,7 @@ impl Common {
     fn u32(self, offset: usize) -> u32 {
         let mut value = 0u32;
         // SAFETY: kernel memory is copied by a helper that fails instead of faulting.
-        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, self.0.0.wrapping_add(offset).cast()) };
+        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), 4, self.0.at.wrapping_add(offset).cast()) };
         value
     }
 }
