@@ -3,10 +3,10 @@
 //! body is read otherwise is `walk`, where the notes lie `kernel/bodies.rs`.
 //!
 //! Whoever holds the socket's lock notes it, and whoever is about to read, to settle or to end the connection takes it back
-//! first. What comes in meanwhile is read as ever; what it leaves to whoever sends waits as it does while nothing is sent: until
-//! the body has ended, or for a pass.
+//! first, and ends the message if its last packet has gone out by then. What comes in meanwhile is read as ever; what it leaves to
+//! whoever sends waits as it does while nothing is sent: until something else is, or for a pass.
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Outside};
 use crate::http::side::{BODY, NEVER};
 
 /// How far ahead a body's end is noted: sequence numbers are compared by the sign of their difference (RFC 9293 3.4), and a
@@ -25,10 +25,16 @@ pub struct Body {
     pub until: u32,
     /// Id of the process that was last seen to use the connection.
     pub user: u32,
-    /// Spelled-out padding: to a part of a cache line.
-    pub pad: [u32; 3],
+    /// 1: its end is the message's, and a packet that ends there needs nothing else; 0: it is a part of one, or noted by a layout
+    /// that knew of no more.
+    pub whole: u32,
+    /// When such a packet went out, as `Outside::now` tells it; 0: none did. Whoever takes the body back ends the message.
+    pub ended: u64,
 }
 const _: () = assert!(size_of::<Body>() == 32);
+
+/// The layout since which a noted body may have ended.
+pub const ENDED_SINCE: u32 = 10;
 
 /// Bodies that can be noted at once. Where two meet at a place, the packets of the second are looked at as any others.
 pub const BODIES: u32 = 1 << BITS;
@@ -50,22 +56,30 @@ impl Body {
         let end = seq.wrapping_add(len);
         end.wrapping_sub(self.from).cast_signed() > 0 && self.until.wrapping_sub(end).cast_signed() > 0
     }
+
+    /// Whether a packet of `len` bytes from `seq` on ends the message together with its body.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_ended_by(&self, seq: u32, len: u32) -> bool {
+        self.whole != 0 && seq.wrapping_add(len) == self.until
+    }
 }
 
 impl Conn {
-    /// The sequence numbers between which nothing but a body is sent from here on, if that is so and nothing else is to be done
-    /// at a send. The socket's lock is held.
+    /// The body that is sent from here on, if one is and nothing else is to be done at a send; not yet anybody's. The socket's lock
+    /// is held.
     #[inline(always)]
     #[must_use]
-    pub fn body(&self) -> Option<[u32; 2]> {
+    pub fn body(&self) -> Option<Body> {
         let side = &self.outbound;
         // In the middle of a body nothing can have become complete.
         if side.phase != BODY || side.seen >= side.want || side.fin != NEVER || self.waits() {
             return None;
         }
         let left = side.want - side.seen;
-        let left = if left > FARTHEST { FARTHEST } else { left };
-        Some([side.sequence(side.seen), side.sequence(side.seen + left)])
+        let part = if left > FARTHEST { FARTHEST } else { left };
+        let (from, until) = (side.sequence(side.seen), side.sequence(side.seen + part));
+        Some(Body { socket: 0, from, until, user: 0, whole: u32::from(part == left), ended: 0 })
     }
 
     /// Notes how much of a body has gone out since it was noted: all that TCP sent, up to sequence number `next`. The socket's
@@ -82,6 +96,21 @@ impl Conn {
         if seen > side.seen && seen < side.want {
             side.seen = seen;
         }
+    }
+
+    /// Ends the message whose body went out to its end since it was noted, the last packet at time `ended`. The socket's lock is
+    /// held.
+    #[inline(always)]
+    pub fn end_body<O: Outside>(&mut self, ended: u64) {
+        let side = &mut self.outbound;
+        if side.phase != BODY {
+            return;
+        }
+        let end = side.want;
+        if side.seen < end {
+            side.seen = end;
+        }
+        O::message_ended(self, true, end, ended);
     }
 }
 
@@ -110,8 +139,7 @@ mod tests {
 
     /// What is noted of that.
     fn noted(conn: &Conn) -> Body {
-        let [from, until] = conn.body().unwrap_or_default();
-        Body { socket: 1, from, until, user: 0, pad: [0; 3] }
+        conn.body().unwrap_or(Body { socket: 0, from: 0, until: 0, user: 0, whole: 0, ended: 0 })
     }
 
     #[test]
@@ -129,6 +157,7 @@ mod tests {
         ];
         for (from, len, passes) in cases {
             assert_eq!(body.has(at(from), len), passes, "{from} {len}");
+            assert_eq!(body.is_ended_by(at(from), len), from + u64::from(len) == 1_000, "{from} {len}");
         }
         for (next, seen) in
             [(100, 100), (700, 700), (400, 700), (999, 999), (1_000, 999), (1_001, 999), (u64::from(u32::MAX / 2), 999)]
@@ -159,6 +188,8 @@ mod tests {
         let step: u32 = 1 << 20;
         for mib in 0..10_u64 << 10 {
             let seq = at(mib << 20);
+            let last = mib + 1 == 10 << 10;
+            assert_eq!(body.is_ended_by(seq, step), last);
             if !body.has(seq, step) {
                 read += 1;
                 conn.take_body(seq);

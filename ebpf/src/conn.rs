@@ -164,7 +164,7 @@ pub trait Outside {
     /// `message::answer_head`.
     fn answer_head(conn: &mut Conn, position: u64) -> bool;
     /// `message::message_ended`.
-    fn message_ended(conn: &mut Conn, out: bool, position: u64);
+    fn message_ended(conn: &mut Conn, out: bool, position: u64, ended: u64);
     /// Calls `steps.step()` until it returns false, at most `times` times (no more than 8 million, the verifier's bound).
     fn repeat<S: Steps>(times: u32, steps: &mut S);
 }

@@ -3,8 +3,8 @@
 /// Version of the pinned maps. A record of a pinned map never changes: what a newer version wants to keep beside it is
 /// in a map of its own, which an upgrade makes. So every version from `OLDEST` on is taken over without a gap. 7: bodies
 /// noted in fields of `Socket` that were there, which no older version would understand. 8: `SERVED`. 9: `BODIES` instead of 7,
-/// `Side::ready`, and `Conn::note_user`.
-pub const VERSION: u32 = 9;
+/// `Side::ready`, and `Conn::note_user`. 10: `Body::ended`.
+pub const VERSION: u32 = 10;
 /// The oldest version that is taken over.
 pub const OLDEST: u32 = 1;
 

@@ -20,13 +20,13 @@ pub fn give_up_request(conn: &mut Conn, reason: Reason) {
     conn.inbound.set_aside(start, reason as u8);
 }
 
-/// A message ended at `position`: the next one begins there.
+/// A message ended at `position`, and at this time: the next one begins there.
 #[inline(always)]
-pub fn message_ended<O: Outside>(conn: &mut Conn, outside: &mut O, out: bool, position: u64) {
+pub fn message_ended<O: Outside>(conn: &mut Conn, outside: &mut O, out: bool, position: u64, ended: u64) {
     if out {
-        answer_ended(conn, outside, position);
+        answer_ended(conn, outside, position, ended);
     } else {
-        request_ended(conn, outside, position);
+        request_ended(conn, outside, position, ended);
     }
     let side = if out { &mut conn.outbound } else { &mut conn.inbound };
     if side.phase != side::OPAQUE {
@@ -36,11 +36,10 @@ pub fn message_ended<O: Outside>(conn: &mut Conn, outside: &mut O, out: bool, po
 
 /// A request's body ended.
 #[inline(always)]
-fn request_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
+fn request_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64, received: u64) {
     let number = conn.pushed.wrapping_sub(1);
     let chunked = conn.inbound.phase != side::BODY;
     let body = conn.inbound.body;
-    let received = outside.now();
     let entry = conn.entry(outside, number);
     if entry.is_null() {
         return;
@@ -58,14 +57,13 @@ fn request_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
 
 /// An answer ended: its half of the entry is complete.
 #[inline(always)]
-fn answer_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) {
+fn answer_ended<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64, ended: u64) {
     let number = conn.answered;
     let body = match conn.outbound.phase {
         side::UNTIL_CLOSE => position.wrapping_sub(conn.outbound.body_start),
         side::BODY => conn.outbound.length,
         _ => conn.outbound.body,
     };
-    let ended = outside.now();
     let status = conn.status;
     conn.status = 0;
     if number != conn.pushed {
@@ -189,11 +187,15 @@ pub fn answer_head<O: Outside>(conn: &mut Conn, outside: &mut O, position: u64) 
             side.phase = side::UNTIL_CLOSE;
         }
         Body::Upgraded => {
-            answer_ended(conn, outside, position);
+            let now = outside.now();
+            answer_ended(conn, outside, position, now);
             conn.outbound.set_aside(position, Reason::Upgraded as u8);
             conn.cut = 1 + Reason::Upgraded as u8;
         }
-        Body::None | Body::Interim => message_ended(conn, outside, true, position),
+        Body::None | Body::Interim => {
+            let now = outside.now();
+            message_ended(conn, outside, true, position, now);
+        }
     }
     true
 }

@@ -58,8 +58,15 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         // The FIN may have come in front of what it ends.
         let fin = self.conn.outbound.fin;
         if OUT && fin != NEVER && self.conn.outbound.phase == side::UNTIL_CLOSE {
-            O::message_ended(self.conn, OUT, fin);
+            self.message_ended(fin);
         }
+    }
+
+    /// The message ended at `position`, just now.
+    #[inline(always)]
+    fn message_ended(&mut self, position: u64) {
+        let now = self.outside.now();
+        O::message_ended(self.conn, OUT, position, now);
     }
 
     /// Goes on with a segment that was kept earlier, if there is one.
@@ -167,7 +174,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
         let side = self.side();
         if side.phase == side::BODY && side.seen >= side.want {
             let want = side.want;
-            O::message_ended(self.conn, OUT, want);
+            self.message_ended(want);
         }
         let until = self.until;
         let side = self.side();
@@ -189,7 +196,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
             if side.seen < want {
                 return self.next_segment();
             }
-            O::message_ended(self.conn, OUT, want);
+            self.message_ended(want);
             return true;
         }
         if until <= want {
@@ -256,7 +263,7 @@ impl<S: Segment, O: Outside, const OUT: bool> Walk<'_, S, O, OUT> {
                 true
             }
             Stop::Blank if phase == side::TRAILER => {
-                O::message_ended(self.conn, OUT, position);
+                self.message_ended(position);
                 true
             }
             Stop::Blank => {

@@ -224,7 +224,7 @@ pub(super) fn observe_mid_stream(socket: &mut Socket, tcp: Tcp, cookie: u64, ser
 /// Packets look at the connection from here on.
 #[inline(always)]
 fn observe(conn: &mut Conn, socket: &mut Socket, tcp: Tcp) {
-    bodies::forget(socket.port, tcp);
+    let _ = bodies::forget(socket.port, tcp);
     served::note_observed(socket.port);
     socket.flags |= OBSERVED;
     // SAFETY: fields of the connection; volatile, so that they are the last stores.

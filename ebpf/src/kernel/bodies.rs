@@ -8,13 +8,14 @@ use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::bpf_sock;
-use sockmeter_ebpf::body::Body;
-use sockmeter_ebpf::conn::Conn;
+use sockmeter_ebpf::body::{self, Body};
+use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::http::side::BODY;
 
 use super::atomic::{claim_address, give_address};
 use super::header::{FIN, Header, SYN};
-use super::maps::BODIES;
+use super::maps::{BODIES, LAYOUT};
+use super::outside::Kernel;
 use super::task::{Task, id_of};
 use super::tcp::Tcp;
 
@@ -22,7 +23,7 @@ use super::tcp::Tcp;
 /// at.
 const SHORT: u32 = 1024;
 
-/// Whether a packet that is sent lies within a body that was noted, and goes out as its user's: nothing is to be done.
+/// Whether a packet that is sent lies within a body that was noted, and goes out as its user's: nothing else is to be done.
 #[inline(always)]
 pub(super) fn has(header: &Header, sk: *mut bpf_sock) -> bool {
     if header.len < SHORT || header.flags & (SYN | FIN) != 0 {
@@ -37,13 +38,20 @@ pub(super) fn has(header: &Header, sk: *mut bpf_sock) -> bool {
     if !is_noted(body, sk.cast()) || (is_held(sk) && Task::current().group() != body.user) {
         return false;
     }
-    body.has(header.seq, header.len)
+    if body.has(header.seq, header.len) {
+        return true;
+    }
+    let ends = body.is_ended_by(header.seq, header.len);
+    if ends && body.ended == 0 {
+        body.ended = Kernel.now();
+    }
+    ends
 }
 
 /// Notes the body that a connection sends, if it sends one.
 #[inline(always)]
 pub(super) fn note(conn: &Conn, sk: *mut bpf_sock) {
-    let Some([from, until]) = conn.body() else {
+    let Some(found) = conn.body() else {
         return;
     };
     let Some(body) = of(sk) else {
@@ -54,15 +62,28 @@ pub(super) fn note(conn: &Conn, sk: *mut bpf_sock) {
         return;
     }
     // Nobody else looks at these while the place is ours.
-    (body.from, body.until, body.user) = (from, until, id_of(conn.user()));
+    (body.from, body.until, body.user) = (found.from, found.until, id_of(conn.user()));
+    (body.whole, body.ended) = (found.whole & u32::from(is_understood()), 0);
+}
+
+/// Whether all programs that are attached know that a noted body may have ended (`Body::ended`). While an upgrade goes on, some may
+/// be of an earlier layout.
+#[inline(always)]
+fn is_understood() -> bool {
+    // SAFETY: an element of an array map.
+    LAYOUT.get_ptr(0).is_some_and(|layout| unsafe { (*layout)[0] } >= u64::from(body::ENDED_SINCE))
 }
 
 /// Takes back what was noted of a connection at `port` that is about to be read, settled or ended. The kernel may have taken the
 /// port from its socket by now (`tcp_set_state`, net/ipv4/tcp.c).
 #[inline(always)]
 pub(super) fn take(conn: &mut Conn, port: u16, tcp: Tcp) {
-    forget(port, tcp);
-    conn.take_body(tcp.next()[1]);
+    let ended = forget(port, tcp);
+    if ended == 0 {
+        conn.take_body(tcp.next()[1]);
+    } else {
+        conn.end_body::<Kernel>(ended);
+    }
 }
 
 /// The same for one that sends: what it sends, other than a body, is not noted.
@@ -77,13 +98,18 @@ pub(super) fn take_sending(conn: &mut Conn, sk: *mut bpf_sock) {
 }
 
 /// Forgets what was noted of a socket: before a connection of it is observed, whatever an earlier one at the same address left.
+/// When that body ended; 0 if it did not.
 #[inline(always)]
-pub(super) fn forget(port: u16, tcp: Tcp) {
-    if let Some(body) = at(port, tcp.remote_port()) {
-        if is_noted(body, tcp.sk()) {
-            give_address(&raw mut body.socket);
-        }
+pub(super) fn forget(port: u16, tcp: Tcp) -> u64 {
+    let Some(body) = at(port, tcp.remote_port()) else {
+        return 0;
+    };
+    if !is_noted(body, tcp.sk()) {
+        return 0;
     }
+    let ended = body.ended;
+    give_address(&raw mut body.socket);
+    ended
 }
 
 #[inline(always)]

@@ -105,7 +105,7 @@ pub(super) static SERVICE_PORTS: HashMap<u32, u32, 4096> = HashMap::new();
 #[btf_map]
 pub(super) static SERVED: Array<Served, 1> = Array::new();
 
-/// Bodies that observed connections are sending, by their ports: 128 KiB.
+/// Bodies that observed connections are sending, or sent last, by their ports: 128 KiB.
 #[btf_map]
 pub(super) static BODIES: Array<Body, { body::BODIES as usize }> = Array::new();
 

@@ -120,10 +120,10 @@ extern "C" fn answer_head_read(conn: *mut Conn, position: u64) -> u32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn message_end_read(conn: *mut Conn, out: u32, position: u64) -> u32 {
+extern "C" fn message_end_read(conn: *mut Conn, out: u32, position: u64, ended: u64) -> u32 {
     // SAFETY: the caller's own, checked for null here.
     if let Some(conn) = unsafe { conn.as_mut() } {
-        message::message_ended(conn, &mut Kernel, out != 0, position);
+        message::message_ended(conn, &mut Kernel, out != 0, position, ended);
     }
     0
 }
@@ -254,8 +254,8 @@ impl Outside for Kernel {
     }
 
     #[inline(always)]
-    fn message_ended(conn: &mut Conn, out: bool, position: u64) {
-        message_end_read(conn, u32::from(out), position);
+    fn message_ended(conn: &mut Conn, out: bool, position: u64, ended: u64) {
+        message_end_read(conn, u32::from(out), position, ended);
     }
 
     #[inline(always)]

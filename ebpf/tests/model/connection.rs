@@ -2,7 +2,7 @@
 //! library. What TCP makes of the segments is `delivery`.
 
 use sockmeter_ebpf::body::Body;
-use sockmeter_ebpf::conn::Conn;
+use sockmeter_ebpf::conn::{Conn, Outside as _};
 use sockmeter_ebpf::http::side;
 use sockmeter_ebpf::http::window::Window;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND, Reason};
@@ -118,14 +118,18 @@ impl Connection {
         self.note_fin(packet);
         let seq = sequence(self.bases, [packet.from; 2], OUTBOUND);
         let len = u32::try_from(packet.bytes.len()).unwrap();
-        if len != 0 && !packet.fin && self.body.is_some_and(|body| body.has(seq, len)) {
+        let noted = self.body.as_mut().filter(|_| len != 0 && !packet.fin);
+        if let Some(body) = noted.filter(|body| body.has(seq, len) || body.is_ended_by(seq, len)) {
+            if !body.has(seq, len) && body.ended == 0 {
+                body.ended = Host.now();
+            }
             return;
         }
         self.take_body();
         if let Some(from) = self.enter_sent(packet, seq) {
             self.read::<true>(from, packet.bytes);
         }
-        self.body = self.conn.body().map(|[from, until]| Body { socket: 1, from, until, user: 0, pad: [0; 3] });
+        self.body = self.conn.body();
     }
 
     fn enter_sent(&mut self, packet: Packet<'_>, seq: u32) -> Option<u64> {
@@ -201,8 +205,10 @@ impl Connection {
     }
 
     fn take_body(&mut self) {
-        self.body = None;
-        self.conn.take_body(sequence(self.bases, self.streams, OUTBOUND));
+        match self.body.take() {
+            Some(body) if body.ended != 0 => self.conn.end_body::<Host>(body.ended),
+            _ => self.conn.take_body(sequence(self.bases, self.streams, OUTBOUND)),
+        }
     }
 
     /// The socket's end.

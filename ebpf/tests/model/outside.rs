@@ -215,8 +215,8 @@ impl Outside for Host {
         message::answer_head(conn, &mut Self, position)
     }
 
-    fn message_ended(conn: &mut Conn, out: bool, position: u64) {
-        message::message_ended(conn, &mut Self, out, position);
+    fn message_ended(conn: &mut Conn, out: bool, position: u64, ended: u64) {
+        message::message_ended(conn, &mut Self, out, position, ended);
     }
 
     fn repeat<S: Steps>(times: u32, steps: &mut S) {

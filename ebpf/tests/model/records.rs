@@ -1,6 +1,7 @@
 //! How many records a conversation makes, and how often it takes the time: one record and as many times an exchange, whatever its
 //! packets.
 
+use sockmeter_ebpf::conn::Outside as _;
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND};
 
 use super::connection::{Connection, Packet};
@@ -19,15 +20,17 @@ fn pass(connection: &mut Connection, direction: usize, bytes: &[u8], size: usize
     }
 }
 
+/// A message whose head begins so, with a body of so many bytes.
+fn with_body(start: &str, body: usize) -> Vec<u8> {
+    let mut message = format!("{start}\r\nContent-Length: {body}\r\n\r\n").into_bytes();
+    message.resize(message.len() + body, b'x');
+    message
+}
+
 /// Records of so many exchanges, one after the other, with bodies of so many bytes both ways; and how often the clock was read.
 fn records(exchanges: u32, body: usize, segment: usize) -> (usize, u64) {
     let mut connection = Connection::accept(Bounds::AMPLE, [5, 9]);
-    let with_body = |start: &str| {
-        let mut message = format!("{start}\r\nContent-Length: {body}\r\n\r\n").into_bytes();
-        message.resize(message.len() + body, b'x');
-        message
-    };
-    let (request, answer) = (with_body("POST /jobs HTTP/1.1"), with_body("HTTP/1.1 200 OK"));
+    let (request, answer) = (with_body("POST /jobs HTTP/1.1", body), with_body("HTTP/1.1 200 OK", body));
     for _ in 0..exchanges {
         pass(&mut connection, INBOUND, &request, segment);
         pass(&mut connection, OUTBOUND, &answer, segment);
@@ -41,5 +44,28 @@ fn an_exchange_makes_one_record_and_takes_the_time_as_often_however_many_packets
     // When the request began, when its body was there, and when the answer was.
     for (body, segment, times) in [(0, 1460, 2), (0, 7, 2), (100_000, 1460, 3), (100_000, 101, 3)] {
         assert_eq!(records(50, body, segment), (50, 50 * times), "bodies of {body} bytes in segments of {segment}");
+    }
+}
+
+#[test]
+fn an_answer_ended_with_its_last_packet_whoever_comes_by_later() {
+    type Later = fn(&mut Connection);
+    let later: [Later; 3] = [
+        Connection::positions,
+        |connection| pass(connection, OUTBOUND, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", 1460),
+        Connection::close,
+    ];
+    for come_by in later {
+        let mut connection = Connection::accept(Bounds::AMPLE, [5, 9]);
+        pass(&mut connection, INBOUND, b"GET / HTTP/1.1\r\n\r\n", 1460);
+        pass(&mut connection, OUTBOUND, &with_body("HTTP/1.1 200 OK", 100_000), 1460);
+        let ended = Host::clock_reads();
+        for _ in 0..10 {
+            Host.now();
+        }
+        come_by(&mut connection);
+        let exchanges: Vec<_> =
+            Host::drain().iter().map(|record| record.posting).filter(|posting| posting.status == 200).collect();
+        assert_eq!(exchanges.iter().map(|posting| posting.ended).collect::<Vec<_>>(), [ended]);
     }
 }

@@ -1,12 +1,14 @@
 //! A long answer while it is sent: what a page says in the middle of it, and what an end in the middle leaves. How bytes are sent
 //! is `sending`'s.
 
+use std::mem::offset_of;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use sockmeter_ebpf::body::Body;
 use sockmeter_tests::agent::{Agent, pin_dir};
@@ -21,10 +23,10 @@ use crate::ends::reset;
 use crate::equal_books::balanced;
 use crate::exact::{ended, exact, unattributed};
 
-/// What is written at once.
-const PIECE: usize = 50_000;
+/// What is written at once: less than half a window, so TCP sends it as one packet (`forced_push`, net/ipv4/tcp.c).
+const PIECE: usize = 16_000;
 /// Pieces of an answer.
-const PIECES: usize = 40;
+const PIECES: usize = 64;
 const LENGTH: usize = PIECE * PIECES;
 
 /// Both ends of a connection to port 8080.
@@ -58,12 +60,47 @@ fn go_on([client, server]: &mut [Wire; 2], pieces: usize) -> Result<()> {
     Ok(())
 }
 
+/// Does what is not to be passed over meanwhile: the agent comes by every few seconds, not for scrapes alone.
+fn unwatched<T>(agent: &mut Agent<'_>, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    agent.process().stop()?;
+    let done = act();
+    agent.signal(Signal::SIGCONT)?;
+    done
+}
+
+/// The places of bodies.
+type Places = Array<MapData, [u8; size_of::<Body>()]>;
+
+fn places(pins: &Path) -> Result<Places> {
+    Ok(Map::Array(MapData::from_pin(pins.join("maps/BODIES"))?).try_into()?)
+}
+
+fn is_noted(body: &[u8; size_of::<Body>()]) -> bool {
+    body[offset_of!(Body, socket)..][..8] != [0; 8]
+}
+
 /// How many bodies are noted whose packets nothing more is looked up for.
 fn noted(pins: &Path) -> Result<usize> {
-    let bodies: Array<_, [u8; size_of::<Body>()]> =
-        Map::Array(MapData::from_pin(pins.join("maps/BODIES"))?).try_into()?;
-    let sockets = bodies.iter().map(|body| Ok(body?[..8] != [0; 8])).collect::<Result<Vec<_>>>()?;
-    Ok(sockets.into_iter().filter(|is_noted| *is_noted).count())
+    let bodies = places(pins)?.iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(bodies.iter().filter(|body| is_noted(body)).count())
+}
+
+/// Whether that of this connection is, and has ended since.
+fn is_ended(pins: &Path, [client, _]: &[Wire; 2]) -> Result<bool> {
+    let port = client.stream().local_addr()?.port();
+    let body = places(pins)?.get(&Body::place(8080, port), 0)?;
+    Ok(is_noted(&body) && body[offset_of!(Body, ended)..][..8] != [0; 8])
+}
+
+/// A request and its answer, whose end was noted.
+fn whole_answer(request: &Request, ends: &mut [Wire; 2], pins: &Path) -> Result<()> {
+    let [client, server] = &mut *ends;
+    client.write(&request.head())?;
+    server.head()?.context("no request")?;
+    begin(ends)?;
+    go_on(ends, PIECES)?;
+    assert!(is_ended(pins, ends)?);
+    Ok(())
 }
 
 /// The head and half of the answer.
@@ -92,7 +129,7 @@ fn counted([client, server]: &[Wire; 2], exchanges: u64) -> Counted {
 fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
     let namespace = Namespace::new()?;
     let pins = pin_dir();
-    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/long");
     let ends = namespace.enter(|| {
         let mut ends = asked(&request)?;
@@ -101,8 +138,11 @@ fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
             // With a page in front of them, and without one between.
             all_is_open(&agent.scrape()?, &ends);
             assert_eq!(noted(&pins)?, 0);
-            go_on(&mut ends, PIECES / 8)?;
-            assert_eq!(noted(&pins)?, 1);
+            unwatched(&mut agent, || {
+                go_on(&mut ends, PIECES / 8)?;
+                assert_eq!(noted(&pins)?, 1);
+                Ok(())
+            })?;
             all_is_open(&agent.scrape()?, &ends);
             go_on(&mut ends, PIECES / 8)?;
         }
@@ -120,10 +160,15 @@ fn in_the_middle_of_an_answer_what_was_sent_is_open() -> Result<()> {
 fn an_answer_that_ends_in_the_middle_has_what_was_sent() -> Result<()> {
     let namespace = Namespace::new()?;
     let pins = pin_dir();
-    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/half");
-    let ends = namespace.enter(|| half(asked(&request)?))?;
-    assert_eq!(noted(&pins)?, 1);
+    let ends = namespace.enter(|| {
+        unwatched(&mut agent, || {
+            let ends = half(asked(&request)?)?;
+            assert_eq!(noted(&pins)?, 1);
+            Ok(ends)
+        })
+    })?;
     let all = counted(&ends, 1);
     drop(ends);
     let page = ended(&agent, all)?;
@@ -154,7 +199,7 @@ fn connect_from(port: u16) -> Result<TcpStream> {
 fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
     let namespace = Namespace::new()?;
     let pins = pin_dir();
-    let agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
     let request = Request::get("/long");
     let first = 20_000;
     let second = (first + 1..u16::MAX).find(|port| Body::place(8080, *port) == Body::place(8080, first));
@@ -166,6 +211,7 @@ fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
             let client = connect_from(port)?;
             pairs.push([client, listener.accept()?.0].map(Wire::new));
         }
+        let places = places(&pins)?;
         for exchange in 0..4 {
             for ends in &mut pairs {
                 let [client, server] = &mut *ends;
@@ -174,14 +220,16 @@ fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
                 begin(ends)?;
             }
             // In turns, now the one in front and now the other.
-            for piece in 0..PIECES {
-                go_on(&mut pairs[exchange % 2], 1)?;
-                if piece == PIECES / 2 {
-                    agent.scrape()?;
-                }
-                go_on(&mut pairs[1 - exchange % 2], 1)?;
-                // One of the two, as long as there is something to come.
-                assert_eq!(noted(&pins)?, usize::from(piece + 1 < PIECES));
+            for half in 0..2 {
+                unwatched(&mut agent, || {
+                    for piece in 0..PIECES / 2 {
+                        go_on(&mut pairs[exchange % 2], 1)?;
+                        go_on(&mut pairs[1 - exchange % 2], 1)?;
+                        assert!(is_noted(&places.get(&Body::place(8080, first), 0)?), "{exchange} {half} {piece}");
+                    }
+                    Ok(())
+                })?;
+                agent.scrape()?;
             }
         }
         Ok(pairs)
@@ -191,6 +239,39 @@ fn answers_whose_places_are_one_are_told_apart() -> Result<()> {
         all
     });
     drop(pairs);
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/long", all, number(LENGTH));
+    exact(&agent, &clients, all)?;
+    Ok(())
+}
+
+/// An answer whose last packet needed nothing that is kept of the connection: it is complete all the same, for a page, for the next
+/// answer and when the connection ends.
+#[test]
+fn an_answer_that_ended_is_an_exchange_whatever_comes_next() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let request = Request::get("/long");
+    let requests = |page: &Page| {
+        page.get("scheduler_http_exchanges_total{endpoint=\"/long\",method=\"GET\",status=\"200\"}").map_or(0, whole)
+    };
+    let ends = namespace.enter(|| {
+        let mut ends = connected()?;
+        for exchange in 0..6 {
+            unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?;
+            if exchange % 2 == 1 {
+                let page = agent.scrape()?;
+                assert!(!is_ended(&pins, &ends)?);
+                assert_eq!(requests(&page), exchange + 1);
+                balanced(&page);
+            }
+        }
+        unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?;
+        Ok(ends)
+    })?;
+    let all = counted(&ends, 7);
+    drop(ends);
     let mut clients = Tally::default();
     request.tally(&mut clients, "/long", all, number(LENGTH));
     exact(&agent, &clients, all)?;

@@ -261,7 +261,7 @@ fn an_unknown_layout_is_refused_and_left_as_it_is() -> Result<()> {
     let arguments = ["run", "--listen", "127.0.0.1:0", "--scope", "netns", "--pin-dir"];
     let refused = output(here.command(&binary().to_string_lossy()).args(arguments).arg(&pins))?;
     let expected = format!(
-        "error: what is pinned in {} is of layout 99, wanted 1 to 9\nhint: go on with the sockmeter that made it, or give \
+        "error: what is pinned in {} is of layout 99, wanted 1 to 10\nhint: go on with the sockmeter that made it, or give \
          the counters up with `sockmeter detach` and begin anew\n",
         pins.display()
     );
