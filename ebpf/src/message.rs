@@ -231,9 +231,11 @@ impl Entry {
         }
     }
 
-    /// Fills in the answer half.
+    /// Fills in the answer half. A service that gave up waiting (408) may have spoken before the request began.
     #[inline(always)]
     pub fn answer(&mut self, end: u64, status: u16, body: u64, ended: u64) {
+        let began = self.posting.began;
+        let ended = if ended < began { began } else { ended };
         self.answer_end = end;
         self.posting.status = status;
         self.posting.body[posting::OUTBOUND] = body;

@@ -105,10 +105,7 @@ pub(crate) fn adopt_early<O: Outside>(conn: &mut Conn, outside: &mut O) {
     if !entry.is_null() {
         // SAFETY: a published entry's answer half belongs to the holder of the socket's lock.
         let entry = unsafe { &mut *entry };
-        // A service that gave up waiting (408) may have spoken before the request began.
-        let began = entry.posting.began;
-        let ended = if early.ended < began { began } else { early.ended };
-        entry.answer(early.end, status, early.body, ended);
+        entry.answer(early.end, status, early.body, early.ended);
     }
     conn.answered = number.wrapping_add(1);
 }

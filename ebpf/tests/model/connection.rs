@@ -21,11 +21,22 @@ pub(crate) struct Packet<'a> {
     pub(crate) fin: bool,
 }
 
+/// What becomes of bodies that could be noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Places {
+    Free,
+    /// Not all programs know that one may have ended.
+    Old,
+    /// Another connection's.
+    Taken,
+}
+
 /// See above.
 pub(crate) struct Connection {
     pub(crate) conn: Box<Conn>,
     /// What `kernel/bodies.rs` notes.
     body: Option<Body>,
+    pub(crate) places: Places,
     window: Box<Window>,
     stashes: [Stash; 2],
     /// Sequence numbers of position 0.
@@ -56,7 +67,8 @@ impl Connection {
         conn.begin(7, 3, at, [sequence(bases, at, INBOUND), sequence(bases, at, OUTBOUND)]);
         let stash = || Stash::of(bounds.stash);
         let (body, window) = (None, Box::new(Window::new()));
-        Self { conn, body, window, stashes: [stash(), stash()], bases, streams: at, rests: None }
+        let places = Places::Free;
+        Self { conn, body, places, window, stashes: [stash(), stash()], bases, streams: at, rests: None }
     }
 
     /// `packet_received`. `quiet`: all that was sent is acknowledged.
@@ -130,6 +142,11 @@ impl Connection {
             self.read::<true>(from, packet.bytes);
         }
         self.body = self.conn.body();
+        match self.places {
+            Places::Free => {}
+            Places::Old => self.body = self.body.map(|body| Body { whole: 0, ..body }),
+            Places::Taken => self.body = None,
+        }
     }
 
     fn enter_sent(&mut self, packet: Packet<'_>, seq: u32) -> Option<u64> {

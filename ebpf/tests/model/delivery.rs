@@ -1,7 +1,7 @@
 //! Replaying two byte streams as TCP segments in some order: cut anywhere, early, late, twice, overlapping, seen by the
 //! hook but not taken by TCP. Every choice is a die; when the dice are used up, the rest comes in order and whole.
 
-use super::connection::{Connection, Packet};
+use super::connection::{Connection, Packet, Places};
 use super::ledger::Ledger;
 use super::outside::{Bounds, Host};
 use sockmeter_ebpf::posting::{INBOUND, OUTBOUND};
@@ -112,7 +112,7 @@ impl<'a> Replay<'a> {
 
     fn act(&mut self) {
         let direction = self.dice.roll(2);
-        match self.dice.roll(18) {
+        match self.dice.roll(19) {
             0..=6 => {
                 let length = self.dice.length();
                 self.fresh(direction, length);
@@ -148,6 +148,7 @@ impl<'a> Replay<'a> {
             }
             14 => self.connection.exchanges(),
             15 | 16 => self.connection.positions(),
+            17 => self.connection.places = [Places::Free, Places::Old, Places::Taken][self.dice.roll(3)],
             _ => self.ledger.read_journal(),
         }
     }

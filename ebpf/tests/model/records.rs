@@ -47,15 +47,24 @@ fn an_exchange_makes_one_record_and_takes_the_time_as_often_however_many_packets
     }
 }
 
+type Later = fn(&mut Connection);
+
+/// Who comes by at a connection: a pass, whoever sends the next answer, and its end.
+const LATER: [Later; 3] = [
+    Connection::positions,
+    |connection| pass(connection, OUTBOUND, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", 1460),
+    Connection::close,
+];
+
+/// When the answers with status 200 ended that were posted.
+fn ends() -> Vec<u64> {
+    let postings = Host::drain().into_iter().map(|record| record.posting);
+    postings.filter(|posting| posting.status == 200).map(|posting| posting.ended).collect()
+}
+
 #[test]
 fn an_answer_ended_with_its_last_packet_whoever_comes_by_later() {
-    type Later = fn(&mut Connection);
-    let later: [Later; 3] = [
-        Connection::positions,
-        |connection| pass(connection, OUTBOUND, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", 1460),
-        Connection::close,
-    ];
-    for come_by in later {
+    for come_by in LATER {
         let mut connection = Connection::accept(Bounds::AMPLE, [5, 9]);
         pass(&mut connection, INBOUND, b"GET / HTTP/1.1\r\n\r\n", 1460);
         pass(&mut connection, OUTBOUND, &with_body("HTTP/1.1 200 OK", 100_000), 1460);
@@ -64,8 +73,18 @@ fn an_answer_ended_with_its_last_packet_whoever_comes_by_later() {
             Host.now();
         }
         come_by(&mut connection);
-        let exchanges: Vec<_> =
-            Host::drain().iter().map(|record| record.posting).filter(|posting| posting.status == 200).collect();
-        assert_eq!(exchanges.iter().map(|posting| posting.ended).collect::<Vec<_>>(), [ended]);
+        assert_eq!(ends(), [ended]);
+    }
+}
+
+#[test]
+fn an_answer_that_came_before_its_request_ended_when_that_began() {
+    for come_by in LATER {
+        let mut connection = Connection::accept(Bounds::AMPLE, [5, 9]);
+        pass(&mut connection, OUTBOUND, &with_body("HTTP/1.1 200 OK", 100_000), 1460);
+        pass(&mut connection, INBOUND, b"GET / HTTP/1.1\r\n\r\n", 1460);
+        let began = Host::clock_reads();
+        come_by(&mut connection);
+        assert_eq!(ends(), [began]);
     }
 }

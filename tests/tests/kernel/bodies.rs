@@ -22,6 +22,7 @@ use sockmeter_tests::tally::{Sides, Tally, whole};
 use crate::ends::reset;
 use crate::equal_books::balanced;
 use crate::exact::{ended, exact, unattributed};
+use crate::upgrade::set_version;
 
 /// What is written at once: less than half a window, so TCP sends it as one packet (`forced_push`, net/ipv4/tcp.c).
 const PIECE: usize = 16_000;
@@ -92,15 +93,14 @@ fn is_ended(pins: &Path, [client, _]: &[Wire; 2]) -> Result<bool> {
     Ok(is_noted(&body) && body[offset_of!(Body, ended)..][..8] != [0; 8])
 }
 
-/// A request and its answer, whose end was noted.
-fn whole_answer(request: &Request, ends: &mut [Wire; 2], pins: &Path) -> Result<()> {
+/// A request and its answer. Whether that was noted to have ended.
+fn whole_answer(request: &Request, ends: &mut [Wire; 2], pins: &Path) -> Result<bool> {
     let [client, server] = &mut *ends;
     client.write(&request.head())?;
     server.head()?.context("no request")?;
     begin(ends)?;
     go_on(ends, PIECES)?;
-    assert!(is_ended(pins, ends)?);
-    Ok(())
+    is_ended(pins, ends)
 }
 
 /// The head and half of the answer.
@@ -259,7 +259,7 @@ fn an_answer_that_ended_is_an_exchange_whatever_comes_next() -> Result<()> {
     let ends = namespace.enter(|| {
         let mut ends = connected()?;
         for exchange in 0..6 {
-            unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?;
+            assert!(unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?);
             if exchange % 2 == 1 {
                 let page = agent.scrape()?;
                 assert!(!is_ended(&pins, &ends)?);
@@ -267,10 +267,63 @@ fn an_answer_that_ended_is_an_exchange_whatever_comes_next() -> Result<()> {
                 balanced(&page);
             }
         }
-        unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?;
+        assert!(unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?);
         Ok(ends)
     })?;
     let all = counted(&ends, 7);
+    drop(ends);
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/long", all, number(LENGTH));
+    exact(&agent, &clients, all)?;
+    Ok(())
+}
+
+/// Nothing is sent behind it on the server's socket, not even what acknowledges a FIN.
+#[test]
+fn an_answer_that_ended_is_an_exchange_though_the_client_resets() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let request = Request::get("/long");
+    let ends = namespace.enter(|| {
+        unwatched(&mut agent, || {
+            let mut ends = connected()?;
+            assert!(whole_answer(&request, &mut ends, &pins)?);
+            let [client, mut server] = ends;
+            let sent = [client.sent(), server.sent()];
+            reset(client.stream())?;
+            drop(client);
+            assert!(server.head().is_err(), "the connection was not reset");
+            assert_eq!(noted(&pins)?, 0);
+            Ok(sent)
+        })
+    })?;
+    let all = Counted { connections: 1, exchanges: 1, inbound: ends[0], outbound: ends[1] };
+    let page = ended(&agent, all)?;
+    let mut clients = Tally::default();
+    request.tally(&mut clients, "/long", all, number(LENGTH));
+    assert_eq!(Tally::of_page(&page, "scheduler").differences(&clients), Vec::<String>::new());
+    balanced(&page);
+    Ok(())
+}
+
+/// While an upgrade goes on, programs of an earlier layout would not look whether a body ended: none is noted to have.
+#[test]
+fn no_answer_is_noted_to_have_ended_while_an_upgrade_goes_on() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let pins = pin_dir();
+    let mut agent = Agent::start_pinned(&namespace, &[], pins.clone())?;
+    let request = Request::get("/long");
+    let ends = namespace.enter(|| {
+        let mut ends = connected()?;
+        for (version, is_noted) in [(9, false), (10, true), (9, false)] {
+            set_version(&pins, version)?;
+            assert_eq!(unwatched(&mut agent, || whole_answer(&request, &mut ends, &pins))?, is_noted, "{version}");
+        }
+        set_version(&pins, 10)?;
+        Ok(ends)
+    })?;
+    let all = counted(&ends, 3);
     drop(ends);
     let mut clients = Tally::default();
     request.tally(&mut clients, "/long", all, number(LENGTH));

@@ -33,7 +33,7 @@ fn other_object(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Writes another version into the pinned layout.
-fn set_version(pins: &Path, version: u8) -> Result<()> {
+pub(crate) fn set_version(pins: &Path, version: u8) -> Result<()> {
     let map = pins.join("maps/LAYOUT");
     let said = run(Command::new("bpftool")
         .args(["-j", "map", "lookup", "pinned"])
@@ -214,6 +214,12 @@ fn a_layout_without_places_for_bodies_is_taken_over_without_a_gap() -> Result<()
         without_bodies(pins)?;
         set_version(pins, 8)
     })
+}
+
+/// Version 9 knew of no ends of bodies.
+#[test]
+fn a_layout_whose_bodies_have_no_ends_is_taken_over_without_a_gap() -> Result<()> {
+    upgraded(|pins| set_version(pins, 9))
 }
 
 /// Removes what came with version 9.
